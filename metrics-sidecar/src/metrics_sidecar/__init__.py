@@ -1,0 +1,1 @@
+"""Trade events in over ZeroMQ, Prometheus metrics out over HTTP."""

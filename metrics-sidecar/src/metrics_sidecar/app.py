@@ -1,0 +1,120 @@
+"""The side-car's HTTP interface, and the program itself."""
+
+import argparse
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import uvicorn
+from fastapi import FastAPI, Header, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from metrics_sidecar.exposition import SidecarCollector
+from metrics_sidecar.journal import Journal
+from metrics_sidecar.receiver import Receiver, require_bindable
+from metrics_sidecar.settings import SettingError, Settings, require_free
+from metrics_sidecar.store import Store
+
+LOG_FORMAT = "%(levelname)s:     %(message)s"
+
+
+def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
+    """The HTTP interface; the receiver runs while the app does."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        receiver.start()
+        yield
+        receiver.stop()
+        journal.close()
+
+    app = FastAPI(title="metrics-sidecar", lifespan=lifespan)
+    registry = CollectorRegistry()
+    registry.register(SidecarCollector(journal, receiver))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+
+    @app.get("/metrics")
+    @app.get("/metrics/", include_in_schema=False)
+    def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
+        try:
+            encode, content_type = choose_encoder(accept)
+        except TypeError:  # a version that is no number
+            encode, content_type = choose_encoder("")
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    @app.get("/health")
+    def health() -> JSONResponse:
+        """200 while messages are received and committed, else 503 with the problems."""
+        problems = [problem for problem in (receiver.problem, journal.problem) if problem]
+        if problems:
+            return JSONResponse({"status": "failing", "problems": problems}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    return app
+
+
+def create_app_from_environ() -> FastAPI:
+    """The app with the sockets and the state file that the environment names.
+
+    Raises:
+        SettingError: one of them cannot be used.
+    """
+    settings = Settings.from_environ()
+    journal = Journal(Store(settings.state))
+    try:
+        return create_app(journal, Receiver(settings.zmq_bind, journal))
+    except SettingError:
+        journal.close()
+        raise
+
+
+def reloaded_app() -> FastAPI:
+    """The app in a process that hot reload starts: a bad setting ends it, the next saved file tries again."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    with setting_errors():
+        return create_app_from_environ()
+
+
+@contextmanager
+def setting_errors() -> Iterator[None]:
+    try:
+        yield
+    except SettingError as error:
+        raise SystemExit(f"metrics-sidecar: {error}") from None
+
+
+def main() -> None:
+    """The command ``metrics-sidecar``."""
+    parser = argparse.ArgumentParser(
+        description="Receive trades over ZeroMQ, serve them as Prometheus metrics. Settings come from the environment:"
+        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, HOST, PORT."
+    )
+    parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    with setting_errors():
+        settings = Settings.from_environ()
+        require_free(settings.host, settings.port)
+        if arguments.reload:
+            Store(settings.state).close()
+            require_bindable(settings.zmq_bind)
+            app: FastAPI | str = "metrics_sidecar.app:reloaded_app"
+        else:
+            app = create_app_from_environ()
+    uvicorn.run(
+        app,
+        factory=arguments.reload,
+        reload=arguments.reload,
+        reload_dirs=[str(Path(__file__).parent)] if arguments.reload else None,
+        host=settings.host,
+        port=settings.port,
+        # Prometheus asks every second.
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )

@@ -1,0 +1,75 @@
+"""The ledger made durable: what it shows to anyone has been committed first."""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+
+from metrics_sidecar.histogram import Histogram
+from metrics_sidecar.messages import Message
+from metrics_sidecar.store import Store
+
+COMMIT_INTERVAL = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """Enters messages in the ledger and commits it to the store.
+
+    The receiving thread takes ``lock`` once a batch, a reader once a scrape. ``problem`` says why the last commit
+    failed; it is empty while commits succeed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._uncommitted = False
+        self._due = 0.0
+        self.lock = threading.RLock()
+        self.ledger = store.load()
+        self.totals = self.ledger.totals()
+        self.commit_seconds = Histogram(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+        self.problem = ""
+
+    def enter(self, messages: Iterable[Message], received_at: float) -> None:
+        """Apply messages received at ``received_at`` (Unix seconds) to the ledger."""
+        with self.lock:
+            for message in messages:
+                self.ledger.apply(message, received_at)
+            self._uncommitted = True
+
+    def commit_when_due(self) -> None:
+        """Commit if something was entered, and the last commit was `COMMIT_INTERVAL` seconds ago or longer."""
+        if self._uncommitted and time.monotonic() >= self._due:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what was entered, if anything was. Where that fails ``problem`` says why, and nothing is forgotten."""
+        with self.lock:
+            if not self._uncommitted:
+                return
+            started = time.monotonic()
+            self._due = started + COMMIT_INTERVAL
+            try:
+                self.totals = self._store.commit(self.ledger)
+            except sqlite3.Error as error:
+                self._failed(error)
+                return
+            self.commit_seconds.observe(time.monotonic() - started)
+            self._uncommitted = False
+            if self.problem:
+                log.info("committing again")
+                self.problem = ""
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        problem = f"cannot commit: {error}"
+        if problem != self.problem:
+            log.error("%s; receiving stops until it succeeds", problem)
+        self.problem = problem
+
+    def close(self) -> None:
+        """Commit what is left and release the state file."""
+        with self.lock:
+            self.commit()
+            self._store.close()

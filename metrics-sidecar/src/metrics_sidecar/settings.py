@@ -1,0 +1,88 @@
+"""Settings, read from the environment once at the start."""
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+TCP = re.compile(r"tcp://(?P<host>\[[^\s\]]+\]|[^\s:/\[\]]+):(?P<port>\d+)")
+_FORMS = {
+    "SIDECAR_ZMQ_BIND": ("not a ZeroMQ address", "Use the form tcp://0.0.0.0:5555"),
+    "PORT": ("not a port", "Use a number from 1 to 65535"),
+}
+
+
+class SettingError(Exception):
+    """A setting that cannot work. The message is one line: the key, its value, what is wrong, the way out."""
+
+    def __init__(self, key: str, value: str, cause: str, way_out: str) -> None:
+        super().__init__(f"{key}={value}: {cause}. {way_out}")
+
+
+def _endpoint(value: str) -> str:
+    """Refuse what ZeroMQ would take and misread: it binds port 99999 as 34463."""
+    tcp = TCP.fullmatch(value)
+    if not (tcp and 1 <= int(tcp["port"]) <= 65535) and not value.startswith("ipc://"):
+        raise ValueError("not a ZeroMQ address")
+    return value
+
+
+class Settings(BaseModel):
+    """The side-car's settings. ``state`` is None where totals are kept in memory only."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    zmq_bind: Annotated[str, AfterValidator(_endpoint)] = Field(default="tcp://0.0.0.0:5555", alias="SIDECAR_ZMQ_BIND")
+    state: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
+        default=Path(".data/sidecar.sqlite3"), alias="SIDECAR_STATE"
+    )
+    host: str = Field(default="0.0.0.0", alias="HOST")
+    port: int = Field(default=8001, alias="PORT", ge=1, le=65535)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings.
+
+        Raises:
+            SettingError: a value is not of the form its key needs.
+        """
+        try:
+            return cls.model_validate(dict(environ))
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+            raise SettingError(key, environ[key], *_FORMS[key]) from None
+
+
+def require_free(host: str, port: int) -> None:
+    """Bind the HTTP port and let go: a program that would fail later fails now, and in one line.
+
+    Raises:
+        SettingError: the port is taken, or not this user's to take, or the host is not this machine's.
+    """
+    try:
+        try_bind(host, port)
+    except OSError as error:
+        match error.errno:
+            case errno.EADDRINUSE:
+                problem = ("PORT", str(port), "another program listens there", "Stop it, or choose another port")
+            case errno.EACCES:
+                problem = ("PORT", str(port), "this user may not listen there", "Choose a port above 1023")
+            case _:
+                problem = ("HOST", host, str(error.strerror), "Use an address of this machine, such as 0.0.0.0")
+        raise SettingError(*problem) from None
+
+
+def try_bind(host: str, port: int) -> None:
+    """Bind without listening, so that no one can connect to what is gone at once.
+
+    Raises:
+        OSError: what a server that binds there would meet.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))

@@ -1,0 +1,115 @@
+"""Keeps totals and cursors in SQLite, so that they survive the process."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+from metrics_sidecar.ledger import Ledger, Totals
+from metrics_sidecar.settings import SettingError
+
+_VERSION = 1
+_SCHEMA = """
+BEGIN;
+CREATE TABLE totals (
+    trades_buy INTEGER NOT NULL, trades_sell INTEGER NOT NULL,
+    volume_buy REAL NOT NULL, volume_sell REAL NOT NULL,
+    last_trade_ts REAL NOT NULL, lost REAL NOT NULL
+) STRICT;
+INSERT INTO totals VALUES (0, 0, 0.0, 0.0, 0.0, 0.0);
+CREATE TABLE sessions (
+    session TEXT PRIMARY KEY, next_seq INTEGER NOT NULL, moved_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+class Store:
+    """The state file, held exclusively while open.
+
+    Args:
+        path: the SQLite file, made with its folders if missing; None keeps the state in memory.
+
+    Raises:
+        SettingError: the file cannot be used; the message says why and what to do.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        try:
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path or ":memory:", timeout=0, check_same_thread=False)
+            self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from None
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # A commit then survives the death of the process; the fsync a power cut would need comes at checkpoints.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._db.executescript(_SCHEMA)
+        elif version != _VERSION:
+            raise SettingError(
+                "SIDECAR_STATE",
+                str(self._path),
+                f"written by another version of the side-car (format {version}, this one reads {_VERSION})",
+                "Run that version, or move the file away to start from zero",
+            )
+
+    def _unusable(self, error: sqlite3.Error | OSError) -> SettingError:
+        way_out = "Set it to a file this user can write, or to nothing to keep totals in memory"
+        match getattr(error, "sqlite_errorcode", None):
+            case sqlite3.SQLITE_BUSY:
+                cause, way_out = "another side-car holds this file", "Stop it, or give each side-car a file of its own"
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                cause, way_out = f"{error}", "Restore it from a backup, or move it away to start from zero"
+            case _:
+                cause = str(error)
+        return SettingError("SIDECAR_STATE", str(self._path), cause, way_out)
+
+    def load(self) -> Ledger:
+        """The ledger as it was last committed."""
+        row = self._db.execute("SELECT * FROM totals").fetchone()
+        trades_buy, trades_sell, volume_buy, volume_sell, last_trade_ts, lost = row
+        totals = Totals(
+            {"buy": trades_buy, "sell": trades_sell},
+            {"buy": volume_buy, "sell": volume_sell},
+            last_trade_ts,
+            int(lost),
+        )
+        return Ledger(totals, dict(self._db.execute("SELECT session, next_seq FROM sessions")))
+
+    def commit(self, ledger: Ledger) -> Totals:
+        """Write the ledger's totals and moved cursors in one transaction, and return the totals written.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        totals = ledger.totals()
+        moved_at = time.time()
+        with self._db:
+            self._db.execute(
+                "UPDATE totals SET trades_buy = ?, trades_sell = ?, volume_buy = ?, volume_sell = ?,"
+                " last_trade_ts = ?, lost = ?",
+                (
+                    totals.trades["buy"],
+                    totals.trades["sell"],
+                    totals.volume["buy"],
+                    totals.volume["sell"],
+                    totals.last_trade_ts,
+                    totals.lost,
+                ),
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)",
+                [(session, ledger.next_seq[session], moved_at) for session in ledger.moved],
+            )
+        ledger.moved.clear()
+        return totals
+
+    def close(self) -> None:
+        self._db.close()
