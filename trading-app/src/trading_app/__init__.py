@@ -1,0 +1,1 @@
+"""Trades, made by people, programs and simulations, emitted over ZeroMQ."""

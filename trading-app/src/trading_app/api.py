@@ -1,0 +1,109 @@
+"""Trades over HTTP: one POST a trade."""
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field, ValidationError
+
+from trading_app.messages import Side
+from trading_app.publisher import TradePublisher
+from trading_app.settings import SettingError, Settings, require_free
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class Order(BaseModel):
+    """What to trade: ``qty`` in units, above 0."""
+
+    qty: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
+
+
+_BODY = {"schema": Order.model_json_schema()}
+
+
+class Accepted(BaseModel):
+    """The trade as it was emitted."""
+
+    type: Literal["trade"] = "trade"
+    side: Side
+    qty: float
+    ts: Annotated[float, Field(description="Unix time in seconds")]
+
+
+def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
+    """The HTTP interface; it closes the publisher when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        publisher.close()
+
+    app = FastAPI(title="trading-app", lifespan=lifespan)
+
+    @app.post(
+        "/trade/{side}",
+        status_code=202,
+        response_model=Accepted,
+        responses={303: {"description": "To an HTML form: back to the page"}},
+        openapi_extra={"requestBody": {"content": dict.fromkeys(("application/json", *_FORMS), _BODY)}},
+    )
+    async def trade(side: Side, request: Request) -> Response | Accepted:
+        """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""
+        is_form = request.headers.get("Content-Type", "").startswith(_FORMS)
+        order = await _read_order(request, is_form=is_form)
+        trade = publisher.publish(side, order.qty)
+        return RedirectResponse(ui_url, 303) if is_form else Accepted(**trade._asdict())
+
+    return app
+
+
+async def _read_order(request: Request, *, is_form: bool) -> Order:
+    try:
+        if is_form:
+            async with request.form() as form:
+                return Order.model_validate_strings({name: str(value) for name, value in form.items()})
+        return Order.model_validate_json(await request.body() or b"{}", strict=True)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [
+                {**problem, "loc": ("body", *problem["loc"])}
+                for problem in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+        ) from None
+
+
+def create_app_from_environ() -> FastAPI:
+    """The app with the settings of the environment."""
+    settings = Settings.from_environ(port=8000)
+    return create_app(TradePublisher(settings.zmq_addr), settings.ui_url)
+
+
+def main() -> None:
+    """The command ``trading-api``."""
+    parser = argparse.ArgumentParser(
+        description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment:"
+        " WEBAPP_ZMQ_ADDR, WEBAPP_UI_URL, HOST, PORT."
+    )
+    parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.from_environ(port=8000)
+        require_free(settings.host, settings.port)
+    except SettingError as error:
+        raise SystemExit(f"trading-api: {error}") from None
+    uvicorn.run(
+        "trading_app.api:create_app_from_environ",
+        factory=True,
+        reload=arguments.reload,
+        reload_dirs=[str(Path(__file__).parent)] if arguments.reload else None,
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=2,
+    )

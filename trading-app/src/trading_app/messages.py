@@ -1,0 +1,32 @@
+"""The wire contract, from the publisher's side: what a trade is and how it is written."""
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+type Side = Literal["buy", "sell"]
+
+SIDES: tuple[Side, ...] = get_args(Side.__value__)
+
+
+class Trade(NamedTuple):
+    """One trade: ``qty`` in units traded, ``ts`` in Unix seconds."""
+
+    side: Side
+    qty: float
+    ts: float
+
+    def encode(self) -> bytes:
+        """The trade as one message of ``contract/trade.schema.json``."""
+        return f'{{"type":"trade","side":"{self.side}","qty":{self.qty!r},"ts":{self.ts!r}}}'.encode()
+
+
+def check_order(side: str, qty: float) -> None:
+    """Refuse an order that would not make a trade.
+
+    Raises:
+        ValueError: the side is unknown, or the quantity is not a finite number above 0; the message says which.
+    """
+    if side not in SIDES:
+        raise ValueError(f"side must be buy or sell, not {side!r}")
+    if not 0 < qty < math.inf:
+        raise ValueError(f"the quantity must be a finite number above 0, not {qty:g}")

@@ -1,0 +1,39 @@
+"""The trading page, and the program that serves it."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from trading_app.settings import SettingError, Settings, require_free
+
+
+def main() -> None:
+    """The command ``trading-app``: becomes a Streamlit server that reloads the page when a source file changes."""
+    argparse.ArgumentParser(
+        description="Serve the trading page. Settings come from the environment:"
+        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, HOST, PORT."
+    ).parse_args()
+    try:
+        settings = Settings.from_environ(port=8501)
+        require_free(settings.host, settings.port)
+    except SettingError as error:
+        raise SystemExit(f"trading-app: {error}") from None
+    folder = Path(__file__).parent
+    options = {
+        "server.address": settings.host,
+        "server.port": str(settings.port),
+        "server.headless": "true",
+        "server.runOnSave": "true",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(folder / "page.py")]
+    # Streamlit watches what lies on PYTHONPATH: with it, a change anywhere in the package reloads the page.
+    path = os.pathsep.join(filter(None, [str(folder.parents[1]), os.environ.get("PYTHONPATH")]))
+    sys.stdout.flush()
+    os.execve(  # noqa: S606 - no shell is wanted
+        sys.executable,
+        [*command, *(f"--{key}={value}" for key, value in options.items())],
+        {**os.environ, "PYTHONPATH": path},
+    )

@@ -1,0 +1,54 @@
+"""What all open pages share: one publisher, one log, one view of the side-car."""
+
+from collections import deque
+
+from trading_app.messages import Side, Trade
+from trading_app.publisher import TradePublisher
+from trading_app.settings import Settings
+from trading_app.sidecar import Sidecar, SidecarAway, Totals
+
+_LOG_LENGTH = 10
+
+
+class Desk:
+    """Sends the trades made on the page, and knows what became of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._publisher = TradePublisher(settings.zmq_addr)
+        self._sidecar = Sidecar(settings.sidecar_url)
+        self._log: deque[Trade] = deque(maxlen=_LOG_LENGTH)
+
+    def trade(self, side: Side, qty: float | None) -> None:
+        """Send a trade of ``qty`` units, None where what was typed is no number.
+
+        Raises:
+            ValueError: the order makes no trade; the message says why.
+        """
+        if qty is None:
+            raise ValueError("the quantity is not a number")
+        self._log.appendleft(self._publisher.publish(side, qty))
+
+    @property
+    def log(self) -> list[Trade]:
+        """The trades sent last, the newest first."""
+        return list(self._log)
+
+    @property
+    def waiting(self) -> int:
+        """Trades that the side-car has not taken yet."""
+        return self._publisher.pending
+
+    @property
+    def lost(self) -> int:
+        """Trades dropped because too many waited."""
+        return self._publisher.lost
+
+    def totals(self) -> Totals | None:
+        """What the side-car has counted, or None while it is away."""
+        try:
+            return self._sidecar.totals()
+        except SidecarAway:
+            return None
+
+    def close(self) -> None:
+        self._publisher.close(timeout=1.0)
