@@ -101,7 +101,8 @@ class Store:
                     totals.volume["buy"],
                     totals.volume["sell"],
                     totals.last_trade_ts,
-                    totals.lost,
+                    # A gap fill may be of any size that a 64-bit cursor allows.
+                    float(totals.lost),
                 ),
             )
             self._db.executemany(

@@ -183,7 +183,7 @@ def _run(publisher: TradePublisher, orders: Iterable[Order], length: int | None)
         except KeyboardInterrupt:
             pass  # how a flow without an end is ended
     seconds = time.monotonic() - started
-    publisher.flush()
+    publisher.close()
     summary = {
         "published": sum(trades.values()),
         "trades": trades,

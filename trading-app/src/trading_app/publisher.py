@@ -29,7 +29,7 @@ class TradePublisher:
     """
 
     def __init__(self, address: str, *, outbox: MemoryOutbox | None = None) -> None:
-        self._outbox = outbox or MemoryOutbox()
+        self._outbox = MemoryOutbox() if outbox is None else outbox
         self._changed = threading.Condition()
         self._closed = False
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
@@ -79,6 +79,8 @@ class TradePublisher:
 
     def close(self, timeout: float = 5.0) -> None:
         """Flush, for ``timeout`` seconds at the most, and let go of the socket. Closing twice does no harm."""
+        if self._closed:
+            return
         self.flush(timeout)
         with self._changed:
             self._closed = True

@@ -1,0 +1,50 @@
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import zmq
+from sidecar_process import Sidecar, eventually
+
+# How long an example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
+    """Starts side-cars and waits until they are up, unless told otherwise; stops them in the end."""
+    started: list[Sidecar] = []
+
+    def start(*arguments: str, wait: bool = True, **settings: str) -> Sidecar:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        program = Sidecar(folder, *arguments, **settings)
+        started.append(program)
+        program.start()
+        if wait:
+            assert eventually(program.is_up), program.output
+        return program
+
+    yield start
+    for program in started:
+        program.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def push() -> Iterator[Callable[[int], zmq.Socket[bytes]]]:
+    """Makes PUSH sockets that are connected to a port."""
+    with zmq.Context() as context:
+        sockets: list[zmq.Socket[bytes]] = []
+
+        def connect(port: int) -> zmq.Socket[bytes]:
+            sockets.append(context.socket(zmq.PUSH))
+            sockets[-1].connect(f"tcp://127.0.0.1:{port}")
+            return sockets[-1]
+
+        yield connect
+        for connected in sockets:
+            connected.close(linger=0)

@@ -1,0 +1,131 @@
+"""The program as it is run: its HTTP interface, its end, and what it says of settings that cannot work."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+from sidecar_process import PROGRAM, Sidecar, eventually, free_port
+
+BUY = b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000}'
+
+type Start = Callable[..., Sidecar]
+type Push = Callable[[int], zmq.Socket[bytes]]
+
+
+def test_it_serves_what_it_received(sidecar: Start, push: Push) -> None:
+    program = sidecar()
+    program_push = push(program.zmq_port)
+    for _ in range(3):
+        program_push.send(BUY)
+    program_push.send(b"rubbish")
+    assert eventually(lambda: program.samples()["sidecar_messages_received_total"] == 4)
+    samples = program.samples()
+    assert samples['trades_total{side="buy"}'] == 3
+    assert samples['trades_total{side="sell"}'] == 0
+    assert samples['volume_total{side="buy"}'] == 1.5
+    assert samples['volume_total{side="sell"}'] == 0
+    assert samples["last_trade_ts_seconds"] == 1790000000
+    assert samples["trades_lost_total"] == 0
+    assert samples["trade_delivery_seconds_count"] == 3
+    assert samples['sidecar_messages_rejected_total{reason="not_json"}'] == 1
+    assert samples["sidecar_trades_duplicate_total"] == 0
+    assert samples["sidecar_trades_out_of_sequence_total"] == 0
+    assert samples["sidecar_sessions"] == 0
+    assert samples["sidecar_commit_seconds_count"] >= 1
+    assert samples["process_cpu_seconds_total"] > 0
+    assert any(name.startswith("python_info") for name in samples)
+
+
+def test_metrics_speak_the_format_that_is_asked_for(sidecar: Start) -> None:
+    program = sidecar()
+    status, content_type, text = program.get("/metrics/")
+    assert (status, content_type.split(";")[0]) == (200, "text/plain")
+    assert "# TYPE trades_total counter" in text
+    status, content_type, text = program.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert (status, content_type.split(";")[0]) == (200, "application/openmetrics-text")
+    assert "# TYPE trades counter" in text
+    assert text.endswith("# EOF\n")
+    assert program.get("/metrics", Accept="application/openmetrics-text; version=latest")[0] == 200
+
+
+def test_health_is_json(sidecar: Start) -> None:
+    status, content_type, body = sidecar().get("/health")
+    assert (status, content_type, json.loads(body)) == (200, "application/json", {"status": "ok"})
+
+
+def test_totals_survive_a_stop_and_a_start(sidecar: Start, push: Push) -> None:
+    program = sidecar()
+    push(program.zmq_port).send(BUY)
+    assert eventually(lambda: program.samples()['trades_total{side="buy"}'] == 1)
+    program.stop()
+    program.start()
+    assert eventually(program.is_up)
+    assert program.samples()['trades_total{side="buy"}'] == 1
+
+
+def test_with_an_empty_state_nothing_is_kept(sidecar: Start, push: Push) -> None:
+    program = sidecar(SIDECAR_STATE="")
+    push(program.zmq_port).send(BUY)
+    assert eventually(lambda: program.samples()['trades_total{side="buy"}'] == 1)
+    program.stop()
+    program.start()
+    assert eventually(program.is_up)
+    assert program.samples()['trades_total{side="buy"}'] == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["--reload"]])
+@pytest.mark.parametrize(
+    "settings, line",
+    [
+        ({"PORT": "abc"}, "PORT=abc: not a port. Use a number from 1 to 65535"),
+        ({"PORT": "99999"}, "PORT=99999: not a port. Use a number from 1 to 65535"),
+        ({"HOST": "192.0.2.1"}, "HOST=192.0.2.1: "),
+        ({"SIDECAR_ZMQ_BIND": "tcp://nowhere"}, "SIDECAR_ZMQ_BIND=tcp://nowhere: not a ZeroMQ address. Use the form"),
+        ({"SIDECAR_ZMQ_BIND": "tcp://0.0.0.0:99999"}, "SIDECAR_ZMQ_BIND=tcp://0.0.0.0:99999: not a ZeroMQ address"),
+        ({"SIDECAR_ZMQ_BIND": "tcp://192.0.2.1:5555"}, "SIDECAR_ZMQ_BIND=tcp://192.0.2.1:5555: "),
+        ({"SIDECAR_STATE": "/proc/state.sqlite3"}, "SIDECAR_STATE=/proc/state.sqlite3: "),
+    ],
+)
+def test_a_setting_that_cannot_work_ends_it_with_one_line(
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], line: str
+) -> None:
+    sidecar = Sidecar(tmp_path, **settings)
+    ended = run(sidecar, arguments)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"metrics-sidecar: {line}")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--reload"]])
+def test_a_taken_port_ends_it_with_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        for settings in {"PORT": str(port)}, {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{port}"}:
+            ended = run(Sidecar(tmp_path, **settings), arguments)
+            ((key, value),) = settings.items()
+            assert ended.returncode == 1
+            assert ended.stderr.startswith(f"metrics-sidecar: {key}={value}: another program listens there. Stop it")
+            assert ended.stderr.count("\n") == 1
+
+
+def test_two_side_cars_cannot_share_a_state_file(sidecar: Start, tmp_path: Path) -> None:
+    first = sidecar()
+    ended = run(Sidecar(tmp_path, SIDECAR_STATE=first.settings["SIDECAR_STATE"]), [])
+    assert ended.returncode == 1
+    assert "another side-car holds this file" in ended.stderr
+
+
+def run(sidecar: Sidecar, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        env={**os.environ, **sidecar.settings},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )

@@ -1,0 +1,33 @@
+"""What a trade is, and what an order must be to make one."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trading_app.messages import SIDES, Side, Trade, check_order
+
+
+@given(st.sampled_from(SIDES), st.floats(0, exclude_min=True, allow_infinity=False), st.floats(0, 1e12))
+def test_a_trade_is_written_so_that_it_reads_back_the_same(side: Side, qty: float, ts: float) -> None:
+    assert json.loads(Trade(side, qty, ts).encode()) == {"type": "trade", "side": side, "qty": qty, "ts": ts}
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("qty", [1, 0.001, 1e9])
+def test_an_order_of_some_quantity_is_fine(side: str, qty: float) -> None:
+    check_order(side, qty)
+
+
+@pytest.mark.parametrize("qty", [0, -1, math.nan, math.inf, -math.inf])
+def test_an_order_of_no_quantity_is_refused(qty: float) -> None:
+    with pytest.raises(ValueError, match="quantity must be a finite number above 0"):
+        check_order("buy", qty)
+
+
+@pytest.mark.parametrize("side", ["", "BUY", "short"])
+def test_an_order_of_no_side_is_refused(side: str) -> None:
+    with pytest.raises(ValueError, match="side must be buy or sell"):
+        check_order(side, 1.0)

@@ -1,0 +1,68 @@
+"""What the app knows of the side-car, asked over HTTP."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from app_process import free_port
+
+from trading_app.sidecar import Sidecar, SidecarAway
+
+METRICS = """\
+# TYPE trades_total counter
+trades_total{side="buy"} 3.0
+trades_total{side="sell"} 1.0
+# TYPE volume_total counter
+volume_total{side="buy"} 4.5
+volume_total{side="sell"} 2.0
+"""
+
+
+class Answering(BaseHTTPRequestHandler):
+    status, body = 200, METRICS
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A server that answers as the class above says at that moment."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_totals_are_read_from_the_metrics(url: str) -> None:
+    totals = Sidecar(url).totals()
+    assert totals.trades == {"buy": 3.0, "sell": 1.0}
+    assert totals.volume == {"buy": 4.5, "sell": 2.0}
+
+
+def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    assert Sidecar(url).totals().trades["buy"] == 3.0
+
+
+def test_a_side_car_that_does_not_listen_is_away() -> None:
+    with pytest.raises(SidecarAway, match="refused"):
+        Sidecar(f"http://127.0.0.1:{free_port()}").totals()
+
+
+@pytest.mark.parametrize("status, body", [(503, METRICS), (200, "hello"), (200, "trades_total{side="), (200, "")])
+def test_a_side_car_that_answers_nonsense_is_away(
+    url: str, monkeypatch: pytest.MonkeyPatch, status: int, body: str
+) -> None:
+    monkeypatch.setattr(Answering, "status", status)
+    monkeypatch.setattr(Answering, "body", body)
+    with pytest.raises(SidecarAway):
+        Sidecar(url).totals()
