@@ -5,7 +5,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import zmq
-from sidecar_process import Sidecar, eventually
+from sidecar_process import PROGRAM, Sidecar, eventually
 
 # How long an example takes says something about the machine, not about the code.
 hypothesis.settings.register_profile(
@@ -16,22 +16,21 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    """Starts side-cars and waits until they are up, unless told otherwise; stops them in the end."""
+    """Starts side-cars and waits until they are up; ends them when the test does."""
     started: list[Sidecar] = []
 
-    def start(*arguments: str, wait: bool = True, **settings: str) -> Sidecar:
+    def start(program: list[str] = PROGRAM, **settings: str) -> Sidecar:
         folder = tmp_path / str(len(started))
         folder.mkdir()
-        program = Sidecar(folder, *arguments, **settings)
-        started.append(program)
-        program.start()
-        if wait:
-            assert eventually(program.is_up), program.output
-        return program
+        sidecar = Sidecar(folder, program, **settings)
+        started.append(sidecar)
+        sidecar.start()
+        assert eventually(sidecar.is_up), sidecar.output
+        return sidecar
 
     yield start
-    for program in started:
-        program.stop(signal.SIGKILL)
+    for sidecar in started:
+        sidecar.stop(signal.SIGKILL)
 
 
 @pytest.fixture

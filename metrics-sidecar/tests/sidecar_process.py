@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-PROGRAM = [sys.executable, "-c", "from metrics_sidecar.app import main; main()"]
+MAIN = "from metrics_sidecar.app import main; main()"
+PROGRAM = [sys.executable, "-c", MAIN]
 
 
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> Answer:
@@ -38,7 +39,7 @@ def free_port() -> int:
 class Sidecar:
     """The real program, on ports of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+    def __init__(self, folder: Path, program: list[str], **settings: str) -> None:
         self.port, self.zmq_port = free_port(), free_port()
         self.settings = {
             "PORT": str(self.port),
@@ -46,14 +47,14 @@ class Sidecar:
             "SIDECAR_STATE": str(folder / "state.sqlite3"),
             **settings,
         }
-        self._arguments = arguments
+        self.program = program
         self._output = folder / "output"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [*PROGRAM, *self._arguments],
+                self.program,
                 env={**os.environ, **self.settings},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -65,10 +66,6 @@ class Sidecar:
         assert self._process
         if self._process.poll() is None:
             os.killpg(self._process.pid, number)
-        return self._process.wait(20)
-
-    def wait(self) -> int:
-        assert self._process
         return self._process.wait(20)
 
     @property

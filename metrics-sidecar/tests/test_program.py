@@ -4,12 +4,13 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
-from sidecar_process import PROGRAM, Sidecar, eventually, free_port
+from sidecar_process import MAIN, PROGRAM, Sidecar, eventually, free_port
 
 BUY = b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000}'
 
@@ -58,6 +59,17 @@ def test_health_is_json(sidecar: Start) -> None:
     assert (status, content_type, json.loads(body)) == (200, "application/json", {"status": "ok"})
 
 
+def test_health_says_when_the_receiving_thread_has_died(sidecar: Start, push: Push) -> None:
+    defect = "from metrics_sidecar.journal import Journal; Journal.enter = None"
+    program = sidecar([sys.executable, "-c", f"{defect}; {MAIN}"])
+    push(program.zmq_port).send(BUY)
+    assert eventually(lambda: program.get("/health")[0] == 503)
+    assert json.loads(program.get("/health")[2]) == {
+        "status": "failing",
+        "problems": ["the receiving thread is not running"],
+    }
+
+
 def test_totals_survive_a_stop_and_a_start(sidecar: Start, push: Push) -> None:
     program = sidecar()
     push(program.zmq_port).send(BUY)
@@ -94,8 +106,7 @@ def test_with_an_empty_state_nothing_is_kept(sidecar: Start, push: Push) -> None
 def test_a_setting_that_cannot_work_ends_it_with_one_line(
     tmp_path: Path, arguments: list[str], settings: dict[str, str], line: str
 ) -> None:
-    sidecar = Sidecar(tmp_path, **settings)
-    ended = run(sidecar, arguments)
+    ended = run(Sidecar(tmp_path, [*PROGRAM, *arguments], **settings))
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"metrics-sidecar: {line}")
     assert ended.stderr.count("\n") == 1
@@ -106,7 +117,7 @@ def test_a_taken_port_ends_it_with_one_line(tmp_path: Path, arguments: list[str]
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         for settings in {"PORT": str(port)}, {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{port}"}:
-            ended = run(Sidecar(tmp_path, **settings), arguments)
+            ended = run(Sidecar(tmp_path, [*PROGRAM, *arguments], **settings))
             ((key, value),) = settings.items()
             assert ended.returncode == 1
             assert ended.stderr.startswith(f"metrics-sidecar: {key}={value}: another program listens there. Stop it")
@@ -115,14 +126,14 @@ def test_a_taken_port_ends_it_with_one_line(tmp_path: Path, arguments: list[str]
 
 def test_two_side_cars_cannot_share_a_state_file(sidecar: Start, tmp_path: Path) -> None:
     first = sidecar()
-    ended = run(Sidecar(tmp_path, SIDECAR_STATE=first.settings["SIDECAR_STATE"]), [])
+    ended = run(Sidecar(tmp_path, PROGRAM, SIDECAR_STATE=first.settings["SIDECAR_STATE"]))
     assert ended.returncode == 1
     assert "another side-car holds this file" in ended.stderr
 
 
-def run(sidecar: Sidecar, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def run(sidecar: Sidecar) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PROGRAM, *arguments],
+        sidecar.program,
         env={**os.environ, **sidecar.settings},
         capture_output=True,
         text=True,

@@ -1,0 +1,68 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from stack import Honcho, Prometheus, Workspace, eventually, tool
+
+# How long an example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    return Workspace(folder)
+
+
+@pytest.fixture
+def honcho(workspace: Workspace) -> Iterator[Callable[..., Honcho]]:
+    """Starts ``honcho start``, for all programs or the named ones."""
+    started: list[Honcho] = []
+
+    def start(*programs: str) -> Honcho:
+        started.append(Honcho(workspace, *programs))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.end()
+
+
+@pytest.fixture
+def prometheus(workspace: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
+    server = Prometheus(tmp_path / "prometheus", f"127.0.0.1:{workspace.sidecar_port}")
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = tool("chromium", "apt-get install chromium")
+    with sync_playwright() as playwright:
+        # What Chromium asks of its makers' servers would only fail behind a closed network.
+        quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", *quiet])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, workspace: Workspace) -> Iterator[Callable[[], Page]]:
+    """Opens the workspace's page in the browser, once it is served."""
+    context = browser.new_context()
+
+    def open_page() -> Page:
+        assert eventually(workspace.page_is_up)
+        opened = context.new_page()
+        opened.goto(workspace.page)
+        opened.get_by_role("button", name="Buy").wait_for()
+        return opened
+
+    yield open_page
+    context.close()

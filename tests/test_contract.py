@@ -1,0 +1,92 @@
+"""Both projects hold to the contract: the side-car takes what it allows and no more, the publisher sends no more."""
+
+import json
+from typing import Any
+
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from stack import ROOT
+
+from metrics_sidecar.messages import Rejected, decode
+from trading_app.messages import SIDES
+from trading_app.publisher import TradePublisher
+
+SCHEMA = json.loads((ROOT / "contract/trade.schema.json").read_text())
+EXAMPLES = json.loads((ROOT / "contract/examples.json").read_text())
+CONTRACT = Draft202012Validator(SCHEMA)
+
+
+def by_name(examples: list[dict[str, Any]]) -> list[Any]:
+    return [pytest.param(example, id=example["name"]) for example in examples]
+
+
+def encode(message: Any) -> list[bytes]:
+    return [json.dumps(message).encode()]
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("example", by_name(EXAMPLES["valid"]))
+def test_a_valid_example_is_taken(example: dict[str, Any]) -> None:
+    assert CONTRACT.is_valid(example["message"])
+    message = decode(encode(example["message"]))
+    for field, value in example["message"].items():
+        assert getattr(message, field, value) == value
+
+
+@pytest.mark.parametrize("example", by_name(EXAMPLES["invalid"]))
+def test_an_invalid_example_is_rejected_for_its_reason(example: dict[str, Any]) -> None:
+    assert not CONTRACT.is_valid(example["message"])
+    with pytest.raises(Rejected) as rejection:
+        decode(encode(example["message"]))
+    assert rejection.value.reason == example["reason"]
+
+
+# Whole numbers stand for integers only: the schema takes 1.0 for one, on the wire integers have no fraction.
+numbers = st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False).filter(
+    lambda number: not number.is_integer()
+)
+anything = st.none() | st.booleans() | numbers | st.text(max_size=3) | st.lists(st.none(), max_size=1)
+sessions = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True) | anything
+sequence_numbers = st.integers(-1, 3) | st.integers(2**63 - 3, 2**63 + 1) | anything
+near_misses = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["trade", "gap_fill"]) | anything,
+        "side": st.sampled_from(SIDES) | anything,
+        "qty": numbers | anything,
+        "ts": numbers | anything,
+        "session": sessions,
+        "seq": sequence_numbers,
+        "new_seq": sequence_numbers,
+        "other": anything,
+    },
+)
+
+
+@given(near_misses | anything)
+def test_the_side_car_takes_just_what_the_schema_allows(message: Any) -> None:
+    try:
+        decode(encode(message))
+    except Rejected:
+        taken = False
+    else:
+        taken = True
+    assert taken == CONTRACT.is_valid(message)
+
+
+@given(st.sampled_from(SIDES), st.floats(0, exclude_min=True, allow_infinity=False) | st.integers(1, 10**300))
+def test_what_the_publisher_sends_the_side_car_takes(side: Any, qty: float) -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+        port = pull.bind_to_random_port("tcp://127.0.0.1")
+        with TradePublisher(f"tcp://127.0.0.1:{port}") as publisher:
+            publisher.publish(side, qty)
+            assert pull.poll(10_000)
+            frames = pull.recv_multipart()
+    assert CONTRACT.is_valid(json.loads(frames[0]))
+    assert decode(frames).type == "trade"

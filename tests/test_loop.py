@@ -1,0 +1,164 @@
+"""The loop on real parts: from a click in the browser to a number in Prometheus."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from playwright.sync_api import Page, expect
+from stack import Honcho, Prometheus, Workspace, eventually, get, is_gone
+
+type Start = Callable[..., Honcho]
+type Open = Callable[[], Page]
+
+SCRAPE = 1.0
+
+
+def set_quantity(page: Page, quantity: str) -> None:
+    page.get_by_label("Quantity").fill(quantity)
+
+
+def click(page: Page, side: str) -> float:
+    """Click, and tell when."""
+    clicked = time.time()
+    page.get_by_role("button", name=side).click()
+    return clicked
+
+
+def shows_total(page: Page, name: str, value: str) -> None:
+    expect(page.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue")).to_have_text(value)
+
+
+def first_seen(prometheus: Prometheus, series: str, value: float) -> float:
+    """When Prometheus scraped the value first, in Unix seconds."""
+    assert eventually(lambda: prometheus.value(series) == value), (series, prometheus.value(series))
+    return min(at for at, seen in prometheus.samples(series) if seen == value)
+
+
+def test_from_a_click_to_a_number_in_prometheus(honcho: Start, prometheus: Prometheus, page: Open) -> None:
+    honcho()
+    desk = page()
+    assert eventually(lambda: prometheus.value('trades_total{side="buy"}') == 0)
+    assert prometheus.value('trades_total{side="sell"}') == 0
+
+    set_quantity(desk, "3")
+    bought = click(desk, "Buy")
+    seen = [
+        first_seen(prometheus, series, value)
+        for series, value in (('trades_total{side="buy"}', 1), ('volume_total{side="buy"}', 3))
+    ]
+    assert max(seen) - bought <= SCRAPE + 1
+    assert abs((prometheus.value("last_trade_ts_seconds") or 0) - bought) <= 2
+
+    sold = click(desk, "Sell")
+    assert first_seen(prometheus, 'trades_total{side="sell"}', 1) - sold <= SCRAPE + 1
+    assert prometheus.value('volume_total{side="sell"}') == 3
+    assert prometheus.value('trades_total{side="buy"}') == 1
+
+    shows_total(desk, "Buy trades", "1")
+    shows_total(desk, "Sell volume", "3")
+
+
+def test_a_form_posted_to_the_api_comes_back_to_the_page_and_counts(workspace: Workspace, honcho: Start) -> None:
+    honcho()
+    assert eventually(workspace.api_is_up)
+    assert eventually(workspace.page_is_up)
+    with urlopen(Request(f"{workspace.api}/trade/sell", b"qty=2.5"), timeout=10) as response:
+        assert response.url.rstrip("/") == workspace.page
+    assert eventually(lambda: 'volume_total{side="sell"} 2.5' in get(workspace.metrics))
+
+
+def test_a_quantity_that_makes_no_trade_is_refused_on_the_page(workspace: Workspace, honcho: Start, page: Open) -> None:
+    honcho()
+    desk = page()
+    for quantity, reason in ("0", "above 0, not 0"), ("-2", "above 0, not -2"), ("", "not a number"):
+        set_quantity(desk, quantity)
+        click(desk, "Buy")
+        expect(desk.get_by_role("alert").filter(has_text=reason)).to_be_visible()
+    desk.get_by_label("Quantity").fill("")
+    desk.get_by_label("Quantity").press_sequentially("much")
+    click(desk, "Sell")
+    expect(desk.get_by_role("alert").filter(has_text="not a number")).to_be_visible()
+    assert 'trades_total{side="buy"} 0.0' in get(workspace.metrics)
+    assert 'trades_total{side="sell"} 0.0' in get(workspace.metrics)
+
+
+def test_the_programs_start_behind_the_side_car_and_ctrl_c_leaves_nothing(workspace: Workspace, honcho: Start) -> None:
+    stack = honcho()
+    assert eventually(workspace.page_is_up), stack.output
+    assert eventually(workspace.api_is_up), stack.output
+    assert workspace.sidecar_is_up()
+    assert len(stack.groups) == 3
+    stack.ctrl_c()
+    assert eventually(lambda: all(map(is_gone, stack.groups)))
+    assert "Traceback" not in stack.output
+
+
+def test_a_change_in_the_side_cars_sources_is_served(workspace: Workspace, honcho: Start) -> None:
+    honcho("sidecar")
+    assert eventually(workspace.sidecar_is_up)
+    replace(workspace.folder / "metrics-sidecar/src/metrics_sidecar/exposition.py", "Trades counted.", "Trades told.")
+    assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
+
+
+def test_a_change_in_the_side_cars_sources_that_breaks_it_is_mended_by_the_next(
+    workspace: Workspace, honcho: Start
+) -> None:
+    stack = honcho("sidecar")
+    assert eventually(workspace.sidecar_is_up)
+    source = workspace.folder / "metrics-sidecar/src/metrics_sidecar/exposition.py"
+    replace(source, "Trades counted.", 'Trades"told.')
+    assert eventually(lambda: "SyntaxError" in stack.output)
+    replace(source, 'Trades"told.', "Trades told.")
+    assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
+
+
+def test_a_change_in_the_pages_sources_is_served(workspace: Workspace, honcho: Start, page: Open) -> None:
+    honcho()
+    desk = page()
+    click(desk, "Buy")
+    expect(desk.get_by_role("table")).to_contain_text("buy")
+    replace(workspace.folder / "trading-app/src/trading_app/ui/page.py", '"Sent"', '"Emitted"')
+    expect(desk.get_by_role("heading", name="Emitted")).to_be_visible(timeout=20_000)
+    click(desk, "Sell")
+    assert eventually(lambda: 'trades_total{side="sell"} 1.0' in get(workspace.metrics))
+
+
+def test_a_change_beneath_the_page_is_served_too(workspace: Workspace, honcho: Start, page: Open) -> None:
+    honcho()
+    desk = page()
+    replace(workspace.folder / "trading-app/src/trading_app/messages.py", "above 0, not", "beyond 0, not")
+    set_quantity(desk, "0")
+
+    def refused_in_new_words() -> bool:
+        click(desk, "Buy")
+        return desk.get_by_text("beyond 0, not 0").is_visible()
+
+    assert eventually(refused_in_new_words)
+
+
+def test_the_page_says_when_the_side_car_is_away_and_recovers(honcho: Start, page: Open) -> None:
+    sidecar = honcho("sidecar")
+    honcho("ui")
+    desk = page()
+    click(desk, "Buy")
+    shows_total(desk, "Buy trades", "1")
+
+    sidecar.ctrl_c()
+    expect(desk.get_by_text("The side-car is away")).to_be_visible(timeout=20_000)
+    for _ in range(3):
+        click(desk, "Sell")
+        desk.wait_for_timeout(0)
+    expect(desk.get_by_text("3 trades wait")).to_be_visible(timeout=20_000)
+    expect(desk.get_by_role("row")).to_have_count(1 + 4)
+
+    honcho("sidecar")
+    expect(desk.get_by_text("side-car up")).to_be_visible(timeout=20_000)
+    shows_total(desk, "Sell trades", "3")
+    shows_total(desk, "Buy trades", "1")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))

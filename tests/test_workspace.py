@@ -1,0 +1,89 @@
+"""What a newcomer does: the README's commands, in a folder where nothing was set up."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stack import ROOT, Workspace, eventually, get, tool
+
+PROJECTS = ["metrics-sidecar", "trading-app"]
+
+
+def bare_environ() -> dict[str, str]:
+    """The environment of a person who has activated nothing."""
+    environ = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    active = str(Path(sys.executable).parent)
+    environ["PATH"] = ":".join(folder for folder in environ["PATH"].split(":") if folder != active)
+    return environ
+
+
+def test_bin_dev_sets_up_starts_and_stops(workspace: Workspace) -> None:
+    log = workspace.folder / "dev.log"
+    with log.open("wb") as output:
+        dev = subprocess.Popen(
+            ["bin/dev"],
+            cwd=workspace.folder,
+            env=bare_environ(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        assert eventually(lambda: workspace.page_is_up() and workspace.api_is_up(), timeout=120), log.read_text()
+        for address in f":{workspace.ui_port}", f":{workspace.api_port}/docs", f":{workspace.sidecar_port}/metrics":
+            assert f"http://localhost{address}" in log.read_text()
+    finally:
+        os.killpg(dev.pid, signal.SIGINT)
+        dev.wait(30)
+    assert not get(workspace.metrics)
+    assert not workspace.page_is_up()
+    assert (workspace.folder / ".data/sidecar.sqlite3").exists()
+
+
+def test_bin_setup_keeps_a_dot_env_and_makes_a_missing_one(workspace: Workspace) -> None:
+    ours = (workspace.folder / ".env").read_text()
+    setup(workspace.folder)
+    assert (workspace.folder / ".env").read_text() == ours
+    (workspace.folder / ".env").unlink()
+    setup(workspace.folder)
+    assert (workspace.folder / ".env").read_text() == (ROOT / ".env.example").read_text()
+
+
+def setup(folder: Path) -> None:
+    subprocess.run(["bin/setup"], cwd=folder, env=bare_environ(), check=True)
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_a_project_alone_passes_its_own_tests(project: str, tmp_path: Path) -> None:
+    """Installed from its own lock into an environment of its own, far from the rest of the workspace."""
+    alone = tmp_path / project
+    shutil.copytree(ROOT / project, alone, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.egg-info"))
+    environ = {**bare_environ(), "VIRTUAL_ENV": str(alone / ".venv")}
+    environ["PATH"] += f":{ROOT / '.tools/uv/bin'}"
+    uv = tool("uv", "bin/setup installs it into .tools/uv")
+    for command in (
+        [uv, "venv", "--python", sys.executable, ".venv"],
+        [uv, "pip", "install", "--require-hashes", "--requirement", "requirements-dev.txt"],
+        [uv, "pip", "install", "--no-deps", "--editable", "."],
+        [".venv/bin/pytest", "-q"],
+    ):
+        done = subprocess.run(
+            command, cwd=alone, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_locks_agree() -> None:
+    """One package has one version, whichever lock it is installed from."""
+    versions: dict[str, set[str]] = {}
+    for lock in (ROOT, ROOT / "metrics-sidecar", ROOT / "trading-app"):
+        for path in lock.glob("requirements*.txt"):
+            for line in path.read_text().splitlines():
+                if line and line[0].isalpha():
+                    name, version = line.split(" ")[0].split("==")
+                    versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
