@@ -1,5 +1,7 @@
 """What all open pages share: one publisher, one log, one view of the side-car."""
 
+import threading
+import time
 from collections import deque
 
 from trading_app.messages import Side, Trade
@@ -8,6 +10,9 @@ from trading_app.settings import Settings
 from trading_app.sidecar import Sidecar, SidecarAway, Totals
 
 _LOG_LENGTH = 10
+# A click draws the page anew, and should not wait for the side-car again: Streamlit takes clicks that come while it
+# draws for one.
+_REFRESH = 0.9
 
 
 class Desk:
@@ -17,6 +22,9 @@ class Desk:
         self._publisher = TradePublisher(settings.zmq_addr)
         self._sidecar = Sidecar(settings.sidecar_url)
         self._log: deque[Trade] = deque(maxlen=_LOG_LENGTH)
+        self._asking = threading.Lock()
+        self._asked_at = -_REFRESH
+        self._totals: Totals | None = None
 
     def trade(self, side: Side, qty: float | None) -> None:
         """Send a trade of ``qty`` units, None where what was typed is no number.
@@ -44,11 +52,15 @@ class Desk:
         return self._publisher.lost
 
     def totals(self) -> Totals | None:
-        """What the side-car has counted, or None while it is away."""
-        try:
-            return self._sidecar.totals()
-        except SidecarAway:
-            return None
+        """What the side-car has counted, at most `_REFRESH` seconds ago, or None while it is away."""
+        with self._asking:
+            if time.monotonic() - self._asked_at >= _REFRESH:
+                try:
+                    self._totals = self._sidecar.totals()
+                except SidecarAway:
+                    self._totals = None
+                self._asked_at = time.monotonic()
+            return self._totals
 
     def close(self) -> None:
         self._publisher.close(timeout=1.0)
