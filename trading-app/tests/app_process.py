@@ -1,18 +1,31 @@
 """The real programs, run as processes, and what they need around them."""
 
+import contextlib
 import json
 import os
+import queue
 import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import zmq
+
+METRICS = """\
+# TYPE trades_total counter
+trades_total{side="buy"} 3.0
+trades_total{side="sell"} 1.0
+# TYPE volume_total counter
+volume_total{side="buy"} 4.5
+volume_total{side="sell"} 2.0
+"""
 
 
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> Answer:
@@ -66,36 +79,97 @@ def request(url: str, body: bytes | None = None, **headers: str) -> tuple[int, d
         return 0, {}, ""
 
 
-class Pull:
-    """The side-car's socket, which comes and goes as a side-car does."""
+class FakeSidecar:
+    """What a publisher sees of a side-car: a socket that takes trades, an address that tells what is committed.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        self._context = context
-        self._socket: zmq.Socket[bytes] | None = None
+    It comes and goes as a side-car does. While ``commits`` it commits what arrives in sequence.
+    """
+
+    def __init__(self) -> None:
         self.address = f"tcp://127.0.0.1:{free_port()}"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.commits = True
+        self.next_seq: dict[str, int] = {}
+        self._arrived: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._open: contextlib.ExitStack | None = None
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Settings of a program that publishes to it, with its outbox in memory."""
+        return {"WEBAPP_ZMQ_ADDR": self.address, "WEBAPP_SIDECAR_URL": self.url, "WEBAPP_OUTBOX": ""}
 
     def open(self) -> None:
-        self._socket = self._context.socket(zmq.PULL)
-        self._socket.bind(self.address)
+        self._open = contextlib.ExitStack()
+        stop = threading.Event()
+        server = _server(self)
+        bound = threading.Event()
+        threads = [
+            threading.Thread(target=self._take, args=(stop, bound)),
+            threading.Thread(target=server.serve_forever, args=(0.01,)),
+        ]
+        for thread in threads:
+            self._open.callback(thread.join)
+            thread.start()
+        self._open.callback(server.server_close)
+        self._open.callback(server.shutdown)
+        self._open.callback(stop.set)
+        assert bound.wait(10)
 
     def close(self) -> None:
-        if self._socket:
-            self._socket.close(linger=0)
+        """Be gone, as a process is that was killed."""
+        if self._open:
+            self._open.close()
+            self._open = None
 
     def receive(self, timeout: float = 10.0) -> dict[str, Any]:
         """The next message.
 
         Raises:
-            TimeoutError: none came within ``timeout`` seconds.
+            queue.Empty: none came within ``timeout`` seconds.
         """
-        assert self._socket
-        if not self._socket.poll(round(timeout * 1000)):
-            raise TimeoutError
-        (frame,) = self._socket.recv_multipart()
-        message: dict[str, Any] = json.loads(frame)
-        return message
+        return self._arrived.get(timeout=timeout)
+
+    def receive_all(self) -> list[dict[str, Any]]:
+        """What has come so far."""
+        return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
     def is_silent(self) -> bool:
         """Nothing comes for a while. A pause is all that can show it."""
-        assert self._socket
-        return not self._socket.poll(200)
+        time.sleep(0.2)
+        return self._arrived.empty()
+
+    def _take(self, stop: threading.Event, bound: threading.Event) -> None:
+        with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+            pull.setsockopt(zmq.LINGER, 0)
+            pull.bind(self.address)
+            bound.set()
+            while not stop.is_set():
+                if pull.poll(10):
+                    (frame,) = pull.recv_multipart()
+                    message = json.loads(frame)
+                    if self.commits:
+                        self._commit(message)
+                    self._arrived.put(message)
+
+    def _commit(self, message: dict[str, Any]) -> None:
+        expected = self.next_seq.get(message["session"], 1)
+        if message["type"] == "gap_fill":
+            self.next_seq[message["session"]] = max(expected, message["new_seq"])
+        elif message["seq"] == expected:
+            self.next_seq[message["session"]] = expected + 1
+
+
+def _server(sidecar: FakeSidecar) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            session = self.path.removeprefix("/sessions/")
+            cursor = {"session": session, "next_seq": sidecar.next_seq.get(session, 1)}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((METRICS if self.path == "/metrics" else json.dumps(cursor)).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", sidecar.port), Handler)

@@ -2,8 +2,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-import zmq
-from app_process import Pull
+from app_process import FakeSidecar
 
 # How long an example takes says something about the machine, not about the code.
 hypothesis.settings.register_profile(
@@ -13,16 +12,15 @@ hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture
-def absent() -> Iterator[Pull]:
-    """A side-car's socket that is not there yet."""
-    with zmq.Context() as context:
-        pull = Pull(context)
-        yield pull
-        pull.close()
+def absent() -> Iterator[FakeSidecar]:
+    """A side-car that is not there yet."""
+    sidecar = FakeSidecar()
+    yield sidecar
+    sidecar.close()
 
 
 @pytest.fixture
-def pull(absent: Pull) -> Pull:
-    """A side-car's socket that is there."""
+def sidecar(absent: FakeSidecar) -> FakeSidecar:
+    """A side-car that is there."""
     absent.open()
     return absent

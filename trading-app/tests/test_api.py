@@ -7,17 +7,17 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from app_process import Pull, eventually, free_port, program, request, run
+from app_process import FakeSidecar, eventually, free_port, program, request, run
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
-def api(pull: Pull) -> Iterator[str]:
+def api(sidecar: FakeSidecar) -> Iterator[str]:
     """The address of a running API."""
     port = free_port()
-    environ = {"PORT": str(port), "WEBAPP_ZMQ_ADDR": pull.address, "WEBAPP_UI_URL": "http://desk.example:8501/"}
+    environ = {**sidecar.environ, "PORT": str(port), "WEBAPP_UI_URL": "http://desk.example:8501/"}
     with subprocess.Popen(program("api"), env={**os.environ, **environ}) as process:
         url = f"http://127.0.0.1:{port}"
         assert eventually(lambda: request(f"{url}/docs")[0] == 200)
@@ -26,33 +26,33 @@ def api(pull: Pull) -> Iterator[str]:
         assert process.wait(20) in {0, -signal.SIGTERM}
 
 
-def test_json_answers_with_the_trade(api: str, pull: Pull) -> None:
+def test_json_answers_with_the_trade(api: str, sidecar: FakeSidecar) -> None:
     status, _, body = request(f"{api}/trade/buy", b'{"qty": 2.5}', **JSON)
-    trade = pull.receive()
+    trade = sidecar.receive()
     assert status == 202
     assert json.loads(body) == trade
     assert (trade["side"], trade["qty"]) == ("buy", 2.5)
 
 
-def test_without_a_body_the_quantity_is_1(api: str, pull: Pull) -> None:
+def test_without_a_body_the_quantity_is_1(api: str, sidecar: FakeSidecar) -> None:
     assert request(f"{api}/trade/sell", b"", **JSON)[0] == 202
-    assert pull.receive()["qty"] == 1.0
+    assert sidecar.receive()["qty"] == 1.0
 
 
-def test_a_form_answers_with_the_way_back_to_the_page(api: str, pull: Pull) -> None:
+def test_a_form_answers_with_the_way_back_to_the_page(api: str, sidecar: FakeSidecar) -> None:
     status, headers, _ = request(f"{api}/trade/sell", b"qty=3", **FORM)
     assert status == 303
     assert headers["location"] == "http://desk.example:8501"
-    assert pull.receive()["qty"] == 3.0
+    assert sidecar.receive()["qty"] == 3.0
 
 
-def test_a_form_with_an_enclosure_is_a_form_too(api: str, pull: Pull) -> None:
+def test_a_form_with_an_enclosure_is_a_form_too(api: str, sidecar: FakeSidecar) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="qty"\r\n\r\n4\r\n--x--\r\n'
     assert request(f"{api}/trade/buy", body, **{"Content-Type": "multipart/form-data; boundary=x"})[0] == 303
-    assert pull.receive()["qty"] == 4.0
+    assert sidecar.receive()["qty"] == 4.0
 
 
-def test_an_order_that_makes_no_trade_is_refused_with_the_reason(api: str, pull: Pull) -> None:
+def test_an_order_that_makes_no_trade_is_refused_with_the_reason(api: str, sidecar: FakeSidecar) -> None:
     refused = [
         ("short", b'{"qty": 1}', JSON, ["path", "side"]),
         *(
@@ -73,7 +73,7 @@ def test_an_order_that_makes_no_trade_is_refused_with_the_reason(api: str, pull:
         assert (status, problem["loc"]) == (422, location), body
         assert problem["msg"]
     request(f"{api}/trade/buy", b'{"qty": 8}', **JSON)
-    assert pull.receive()["qty"] == 8.0
+    assert sidecar.receive()["qty"] == 8.0
 
 
 def test_the_api_describes_itself(api: str) -> None:
@@ -94,21 +94,22 @@ def test_the_api_describes_itself(api: str) -> None:
         ({"PORT": "99999"}, "PORT=99999: not a port. Use a number from 1 to 65535"),
         ({"HOST": "192.0.2.1"}, "HOST=192.0.2.1: "),
         ({"WEBAPP_ZMQ_ADDR": "tcp://nowhere"}, "WEBAPP_ZMQ_ADDR=tcp://nowhere: not a ZeroMQ address. Use the form"),
+        ({"WEBAPP_OUTBOX": "/proc/outbox"}, "WEBAPP_OUTBOX=/proc/outbox: "),
         ({"WEBAPP_SIDECAR_URL": "localhost:8001"}, "WEBAPP_SIDECAR_URL=localhost:8001: not an HTTP address. Use the"),
     ],
 )
 def test_a_setting_that_cannot_work_ends_it_with_one_line(
     module: str, name: str, settings: dict[str, str], line: str
 ) -> None:
-    ended = run(module, **{"PORT": str(free_port()), **settings})
+    ended = run(module, **{"PORT": str(free_port()), "WEBAPP_OUTBOX": "", **settings})
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"{name}: {line}")
     assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("module, name", [("api", "trading-api"), ("ui", "trading-app")])
-def test_a_taken_port_ends_it_with_one_line(module: str, name: str, pull: Pull) -> None:
-    port = pull.address.rsplit(":", 1)[1]
+def test_a_taken_port_ends_it_with_one_line(module: str, name: str, sidecar: FakeSidecar) -> None:
+    port = sidecar.address.rsplit(":", 1)[1]
     ended = run(module, PORT=port)
     assert ended.returncode == 1
     assert ended.stderr == f"{name}: PORT={port}: another program listens there. Stop it, or choose another port\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_process import Pull, program, run
+from app_process import FakeSidecar, program, run
 
 from trading_app.feed import FileError, at_speed, play, read, simulate
 from trading_app.publisher import TradePublisher
@@ -22,11 +22,11 @@ def summary(output: str) -> dict[str, Any]:
     return result
 
 
-def test_it_sends_as_many_as_told_and_sums_up(pull: Pull) -> None:
-    ended = run("feed", "--rate", "5000", "--count", "300", WEBAPP_ZMQ_ADDR=pull.address)
+def test_it_sends_as_many_as_told_and_sums_up(sidecar: FakeSidecar) -> None:
+    ended = run("feed", "--rate", "5000", "--count", "300", **sidecar.environ)
     assert ended.returncode == 0, ended.stderr
-    trades = [pull.receive() for _ in range(300)]
-    assert pull.is_silent()
+    trades = sidecar.receive_all()
+    assert len(trades) == 300
     result = summary(ended.stdout)
     assert result["published"] == 300
     assert result["pending"] == result["lost"] == 0
@@ -36,26 +36,36 @@ def test_it_sends_as_many_as_told_and_sums_up(pull: Pull) -> None:
         assert result["volume"][side] == pytest.approx(sum(quantities))
 
 
-def test_it_stops_when_told_the_time(pull: Pull) -> None:
-    ended = run("feed", "--rate", "100", "--duration", "0.5", WEBAPP_ZMQ_ADDR=pull.address)
+def test_it_stops_when_told_the_time(sidecar: FakeSidecar) -> None:
+    ended = run("feed", "--rate", "100", "--duration", "0.5", **sidecar.environ)
     assert summary(ended.stdout)["published"] == 50
 
 
-def test_ctrl_c_stops_it_cleanly(pull: Pull) -> None:
-    environ = {**os.environ, "WEBAPP_ZMQ_ADDR": pull.address}
+def test_ctrl_c_stops_it_cleanly(sidecar: FakeSidecar) -> None:
+    environ = {**os.environ, **sidecar.environ}
     with subprocess.Popen(program("feed", "--rate", "100"), env=environ, stdout=subprocess.PIPE, text=True) as process:
-        pull.receive()
+        sidecar.receive()
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert summary(output)["published"] >= 1
 
 
-def test_trades_that_nobody_took_are_told(absent: Pull) -> None:
-    ended = run("feed", "--rate", "1000", "--count", "3", WEBAPP_ZMQ_ADDR=absent.address)
+def test_trades_that_nobody_took_are_told(absent: FakeSidecar) -> None:
+    ended = run("feed", "--rate", "1000", "--count", "3", **absent.environ)
     assert ended.returncode == 1
     assert summary(ended.stdout)["pending"] == 3
-    assert "3 trades were not taken" in ended.stderr
+    assert "has not committed 3 trades" in ended.stderr
+
+
+def test_trades_that_nobody_took_wait_for_the_next_feed(absent: FakeSidecar, tmp_path: Path) -> None:
+    environ = {**absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
+    run("feed", "--rate", "1000", "--count", "3", **environ)
+    absent.open()
+    ended = run("feed", "--rate", "1000", "--count", "1", **environ)
+    assert ended.returncode == 0
+    assert summary(ended.stdout)["published"] == 1
+    assert len(absent.receive_all()) == 4
 
 
 def test_the_same_seed_makes_the_same_flow() -> None:
@@ -80,11 +90,14 @@ def test_the_same_seed_makes_the_same_flow() -> None:
         ),
     ],
 )
-def test_a_file_is_replayed(pull: Pull, tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_is_replayed(sidecar: FakeSidecar, tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, newline="")
-    ended = run("feed", "--file", str(tmp_path / name), "--rate", "1000", WEBAPP_ZMQ_ADDR=pull.address)
+    ended = run("feed", "--file", str(tmp_path / name), "--rate", "1000", **sidecar.environ)
     assert ended.returncode == 0, ended.stderr
-    assert [(trade["side"], trade["qty"]) for trade in (pull.receive(), pull.receive())] == [("buy", 2), ("sell", 0.5)]
+    assert [(trade["side"], trade["qty"]) for trade in (sidecar.receive(), sidecar.receive())] == [
+        ("buy", 2),
+        ("sell", 0.5),
+    ]
 
 
 def test_a_replay_by_ts_keeps_the_distances(tmp_path: Path) -> None:
@@ -116,14 +129,14 @@ def test_a_file_with_a_bad_line_is_refused_whole(tmp_path: Path, name: str, text
         read(tmp_path / name)
 
 
-def test_a_bad_file_ends_the_program_with_one_line_and_nothing_sent(pull: Pull, tmp_path: Path) -> None:
+def test_a_bad_file_ends_the_program_with_one_line_and_nothing_sent(sidecar: FakeSidecar, tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("side,qty\nbuy,1\nbuy,zero\n")
-    ended = run("feed", "--file", str(path), WEBAPP_ZMQ_ADDR=pull.address)
+    ended = run("feed", "--file", str(path), **sidecar.environ)
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"trading-feed: {path}: line 3: qty: ")
     assert ended.stderr.count("\n") == 1
-    assert pull.is_silent()
+    assert sidecar.is_silent()
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
@@ -163,9 +176,9 @@ def test_options_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     assert "Error: " in ended.stderr
 
 
-def test_a_flow_stops_between_two_orders(pull: Pull) -> None:
+def test_a_flow_stops_between_two_orders(sidecar: FakeSidecar) -> None:
     stop = threading.Event()
-    with TradePublisher(pull.address) as publisher:
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         flow = play(publisher, simulate(1000.0), stop)
         next(flow)
         stop.set()

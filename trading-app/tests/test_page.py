@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from app_process import Pull, free_port
+from app_process import FakeSidecar, eventually
 from streamlit.testing.v1 import AppTest
 
 import trading_app.ui
@@ -14,10 +14,9 @@ PAGE = str(Path(trading_app.ui.__file__).parent / "page.py")
 
 
 @pytest.fixture
-def page(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
-    """The page, with a side-car that takes trades and tells nothing."""
-    monkeypatch.setenv("WEBAPP_ZMQ_ADDR", pull.address)
-    monkeypatch.setenv("WEBAPP_SIDECAR_URL", f"http://127.0.0.1:{free_port()}")
+def page(sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    for key, value in sidecar.environ.items():
+        monkeypatch.setenv(key, value)
     yield AppTest.from_file(PAGE).run()
     st.cache_resource.clear()
 
@@ -27,42 +26,51 @@ def press(page: AppTest, label: str) -> AppTest:
     return button.click().run()
 
 
-def test_a_click_sends_a_trade_of_1_and_logs_it(page: AppTest, pull: Pull) -> None:
+def test_a_click_sends_a_trade_of_1_and_logs_it(page: AppTest, sidecar: FakeSidecar) -> None:
     press(page, "Buy")
-    trade = pull.receive()
+    trade = sidecar.receive()
     assert (trade["side"], trade["qty"]) == ("buy", 1.0)
     assert page.table[0].value[["Side", "Quantity"]].to_numpy().tolist() == [["buy", "1"]]
     assert not page.error
 
 
-def test_the_newest_trade_stands_first(page: AppTest, pull: Pull) -> None:
+def test_the_newest_trade_stands_first(page: AppTest, sidecar: FakeSidecar) -> None:
     press(page, "Buy")
     page.number_input[0].set_value(2.5)
     press(page, "Sell")
-    assert [pull.receive()["qty"] for _ in range(2)] == [1.0, 2.5]
+    assert [sidecar.receive()["qty"] for _ in range(2)] == [1.0, 2.5]
     assert page.table[0].value["Side"].to_list() == ["sell", "buy"]
 
 
 @pytest.mark.parametrize("qty, reason", [(0.0, "above 0, not 0"), (-2.0, "above 0, not -2"), (None, "not a number")])
 def test_a_quantity_that_makes_no_trade_is_refused_on_the_page(
-    page: AppTest, pull: Pull, qty: float | None, reason: str
+    page: AppTest, sidecar: FakeSidecar, qty: float | None, reason: str
 ) -> None:
     page.number_input[0].set_value(qty)
     press(page, "Buy")
     assert reason in page.error[0].value
     assert not page.table
-    assert pull.is_silent()
+    assert sidecar.is_silent()
 
 
-def test_two_pages_share_one_log(page: AppTest, pull: Pull) -> None:
+def test_two_pages_share_one_log(page: AppTest, sidecar: FakeSidecar) -> None:
     press(page, "Buy")
-    pull.receive()
+    sidecar.receive()
     assert AppTest.from_file(PAGE).run().table[0].value["Side"].to_list() == ["buy"]
 
 
-def test_while_the_side_car_is_away_the_page_says_how_many_wait(page: AppTest, pull: Pull) -> None:
-    pull.close()
+def test_while_the_side_car_is_away_the_page_says_how_many_wait(page: AppTest, sidecar: FakeSidecar) -> None:
+    sidecar.close()
     for _ in range(3):
         press(page, "Buy")
-    assert "side-car is away" in page.warning[0].value
+    assert eventually(lambda: "3 trades wait" in "".join(warning.value for warning in page.run().warning))
+    assert page.table[0].value["State"].to_list() == ["waiting"] * 3
     assert not page.exception
+
+
+def test_a_trade_in_the_log_turns_from_waiting_to_delivered(page: AppTest, sidecar: FakeSidecar) -> None:
+    sidecar.commits = False
+    press(page, "Buy")
+    assert page.table[0].value["State"].to_list() == ["waiting"]
+    sidecar.commits = True
+    assert eventually(lambda: page.run().table[0].value["State"].to_list() == ["delivered"])

@@ -1,85 +1,140 @@
-"""The publisher: it never waits for the side-car, and what waits is in the outbox."""
+"""The publisher: it never waits for the side-car, and every trade arrives, in sequence, until it is committed."""
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from app_process import Pull, eventually
+from app_process import FakeSidecar
 
-from trading_app.outbox import MemoryOutbox
+from trading_app.outbox import MemoryOutbox, OutboxInUse
 from trading_app.publisher import TradePublisher
 
 
-def test_a_trade_arrives_as_published(pull: Pull) -> None:
-    with TradePublisher(pull.address) as publisher:
+def publisher_to(sidecar: FakeSidecar, outbox: MemoryOutbox | Path | None = None) -> TradePublisher:
+    return TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox)
+
+
+def test_a_trade_arrives_as_published(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
         before = time.time()
         trade = publisher.publish("buy", qty=2.5)
-        message = pull.receive()
-    assert message == {"type": "trade", "side": "buy", "qty": 2.5, "ts": trade.ts}
+        assert sidecar.receive() == {"type": "trade", **trade._asdict()}
+    assert (trade.side, trade.qty, trade.seq) == ("buy", 2.5, 1)
     assert before <= trade.ts <= time.time()
 
 
-def test_the_quantity_is_1_unless_given(pull: Pull) -> None:
-    with TradePublisher(pull.address) as publisher:
-        publisher.publish("sell")
-        assert pull.receive()["qty"] == 1.0
+def test_the_quantity_is_1_unless_given(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
+        assert publisher.publish("sell").qty == 1.0
 
 
-def test_trades_wait_while_the_side_car_is_away_and_go_in_order_once_it_is_there(absent: Pull) -> None:
-    with TradePublisher(absent.address) as publisher:
+def test_a_trade_waits_until_it_is_committed(sidecar: FakeSidecar) -> None:
+    sidecar.commits = False
+    with publisher_to(sidecar) as publisher:
+        trade = publisher.publish("buy")
+        sidecar.receive()
+        assert not publisher.flush(timeout=0.2)
+        assert (publisher.pending, publisher.status(trade)) == (1, "waiting")
+        sidecar.next_seq[trade.session] = 2
+        assert publisher.flush()
+        assert (publisher.pending, publisher.status(trade)) == (0, "delivered")
+
+
+def test_trades_wait_while_the_side_car_is_away_and_go_in_order_once_it_is_there(absent: FakeSidecar) -> None:
+    with publisher_to(absent) as publisher:
         for qty in range(1, 2001):
             publisher.publish("buy", qty)
         assert publisher.pending == 2000
         assert not publisher.flush(timeout=0)
         absent.open()
-        assert [absent.receive()["qty"] for _ in range(2000)] == list(range(1, 2001))
+        assert publisher.flush(20)
+    assert [trade["qty"] for trade in absent.receive_all()] == list(range(1, 2001))
+
+
+def test_what_is_not_committed_is_sent_again(sidecar: FakeSidecar) -> None:
+    sidecar.commits = False
+    with publisher_to(sidecar) as publisher:
+        for _ in range(3):
+            publisher.publish("buy")
+        assert [sidecar.receive()["seq"] for _ in range(3)] == [1, 2, 3]
+        sidecar.commits = True  # as a side-car that has lost what it had received
         assert publisher.flush()
-        assert publisher.pending == 0
+    assert [trade["seq"] for trade in sidecar.receive_all()] == [1, 2, 3]
 
 
-def test_it_finds_a_side_car_that_went_and_came_back(pull: Pull) -> None:
-    with TradePublisher(pull.address) as publisher:
+def test_it_finds_a_side_car_that_went_and_came_back(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
         publisher.publish("buy", 1)
-        pull.receive()
-        pull.close()
-        assert eventually(lambda: (publisher.publish("buy", 2), publisher.pending)[1])
-        publisher.publish("buy", 3)
-        pull.open()
-        assert eventually(lambda: pull.receive()["qty"] == 3)
         assert publisher.flush()
+        sidecar.close()
+        publisher.publish("buy", 2)
+        publisher.publish("buy", 3)
+        assert not publisher.flush(timeout=0.3)
+        sidecar.open()
+        assert publisher.flush(20)
+    assert {trade["qty"] for trade in sidecar.receive_all()} == {1, 2, 3}
 
 
-def test_trades_of_many_threads_all_arrive(pull: Pull) -> None:
-    with TradePublisher(pull.address) as publisher:
+def test_a_side_car_that_has_forgotten_everything_is_told_of_the_gap(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
+        for _ in range(5):
+            publisher.publish("buy")
+        assert publisher.flush()
+        sidecar.receive_all()
+        sidecar.next_seq.clear()
+        trade = publisher.publish("buy")
+        assert publisher.flush(20)
+    received = sidecar.receive_all()
+    assert {"type": "gap_fill", "session": trade.session, "new_seq": 6} in received
+    assert received[-1]["seq"] == 6
+
+
+def test_trades_of_many_threads_all_arrive(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
         threads = [threading.Thread(target=lambda: [publisher.publish("buy") for _ in range(500)]) for _ in range(8)]
         for thread in threads:
             thread.start()
-        for _ in range(4000):
-            pull.receive()
         for thread in threads:
             thread.join()
-    assert pull.is_silent()
+        assert publisher.flush(20)
+    assert sorted({trade["seq"] for trade in sidecar.receive_all()}) == list(range(1, 4001))
 
 
-def test_a_full_outbox_drops_the_oldest_and_says_how_many(absent: Pull) -> None:
-    with TradePublisher(absent.address, outbox=MemoryOutbox(capacity=10)) as publisher:
-        for qty in range(1, 16):
-            publisher.publish("buy", qty)
+def test_a_full_outbox_drops_the_oldest_and_says_how_many(absent: FakeSidecar) -> None:
+    with publisher_to(absent, MemoryOutbox(capacity=10)) as publisher:
+        trades = [publisher.publish("buy") for _ in range(15)]
         assert (publisher.pending, publisher.lost) == (10, 5)
+        assert [publisher.status(trade) for trade in trades[4:6]] == ["lost", "waiting"]
         absent.open()
-        assert absent.receive()["qty"] == 6
+        assert publisher.flush(20)
+    assert absent.receive()["new_seq"] == 6
+    assert [trade["seq"] for trade in absent.receive_all()][:10] == list(range(6, 16))
 
 
-def test_an_order_that_makes_no_trade_is_refused_and_not_sent(pull: Pull) -> None:
-    with TradePublisher(pull.address) as publisher:
+def test_an_order_that_makes_no_trade_is_refused_and_not_sent(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
         with pytest.raises(ValueError, match="quantity"):
             publisher.publish("buy", 0)
         publisher.publish("buy", 7)
-        assert pull.receive()["qty"] == 7
+        assert sidecar.receive()["qty"] == 7
 
 
-def test_closing_waits_no_longer_than_told(absent: Pull) -> None:
-    publisher = TradePublisher(absent.address)
+def test_a_trade_published_by_a_process_that_ended_is_sent_by_the_next(absent: FakeSidecar, tmp_path: Path) -> None:
+    first = publisher_to(absent, tmp_path / "bot")
+    first.publish("buy", 1)
+    with pytest.raises(OutboxInUse):
+        publisher_to(absent, tmp_path / "bot")
+    first.close(timeout=0)
+    absent.open()
+    with publisher_to(absent, tmp_path / "bot") as second:
+        second.publish("buy", 2)
+        assert second.flush(20)
+    assert {trade["qty"] for trade in absent.receive_all()} == {1, 2}
+
+
+def test_closing_waits_no_longer_than_told(absent: FakeSidecar) -> None:
+    publisher = publisher_to(absent)
     publisher.publish("buy")
     publisher.close(timeout=0)
     publisher.close(timeout=0)
@@ -87,14 +142,33 @@ def test_closing_waits_no_longer_than_told(absent: Pull) -> None:
         publisher.publish("buy")
 
 
-def test_closing_sends_what_waits(absent: Pull) -> None:
-    publisher = TradePublisher(absent.address)
+def test_closing_sends_what_waits(absent: FakeSidecar) -> None:
+    publisher = publisher_to(absent)
     publisher.publish("buy")
     absent.open()
     publisher.close()
     assert absent.receive()["side"] == "buy"
 
 
+def test_no_trade_waits_long_for_a_side_car_that_is_there(sidecar: FakeSidecar) -> None:
+    """What a publisher cannot send itself, because another sends, is sent without a further publish."""
+    with publisher_to(sidecar) as publisher:
+        publisher._sending.acquire()
+        publisher.publish("buy")
+        publisher._sending.release()
+        assert sidecar.receive(timeout=5.0)["seq"] == 1
+
+
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="not a ZeroMQ address: tcp://nowhere"):
-        TradePublisher("tcp://nowhere")
+        TradePublisher("tcp://nowhere", sidecar_url="http://localhost:8001")
+
+
+def test_publishing_after_the_side_car_is_gone_needs_no_patience(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
+        publisher.publish("buy")
+        sidecar.close()
+        for _ in range(5000):
+            publisher.publish("buy")
+        sidecar.open()
+        assert publisher.flush(30)

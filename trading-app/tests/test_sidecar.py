@@ -5,18 +5,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from app_process import free_port
+from app_process import METRICS, free_port
 
 from trading_app.sidecar import Sidecar, SidecarAway
-
-METRICS = """\
-# TYPE trades_total counter
-trades_total{side="buy"} 3.0
-trades_total{side="sell"} 1.0
-# TYPE volume_total counter
-volume_total{side="buy"} 4.5
-volume_total{side="sell"} 2.0
-"""
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -56,6 +47,21 @@ def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytes
 def test_a_side_car_that_does_not_listen_is_away() -> None:
     with pytest.raises(SidecarAway, match="refused"):
         Sidecar(f"http://127.0.0.1:{free_port()}").totals()
+
+
+def test_a_cursor_is_read_from_its_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answering, "body", '{"session": "a", "next_seq": 43}')
+    assert Sidecar(url).next_seq("a") == 43
+
+
+@pytest.mark.parametrize("status, body", [(503, '{"next_seq": 1}'), (200, "hello"), (200, "[]"), (200, "{}")])
+def test_a_cursor_that_is_none_is_not_taken_for_one(
+    url: str, monkeypatch: pytest.MonkeyPatch, status: int, body: str
+) -> None:
+    monkeypatch.setattr(Answering, "status", status)
+    monkeypatch.setattr(Answering, "body", body)
+    with pytest.raises(SidecarAway):
+        Sidecar(url).next_seq("a")
 
 
 @pytest.mark.parametrize("status, body", [(503, METRICS), (200, "hello"), (200, "trades_total{side="), (200, "")])

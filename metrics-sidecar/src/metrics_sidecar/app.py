@@ -2,24 +2,35 @@
 
 import argparse
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Header, Response
+from fastapi import FastAPI, Header, HTTPException, Response
+from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
 
 from metrics_sidecar.exposition import SidecarCollector
 from metrics_sidecar.journal import Journal
+from metrics_sidecar.messages import SESSION
 from metrics_sidecar.receiver import Receiver, require_bindable
 from metrics_sidecar.settings import SettingError, Settings, require_free
 from metrics_sidecar.store import Store
 
 LOG_FORMAT = "%(levelname)s:     %(message)s"
+
+
+class Cursor(BaseModel):
+    """A session's committed cursor."""
+
+    session: str
+    next_seq: int
 
 
 def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
@@ -55,6 +66,14 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
         if problems:
             return JSONResponse({"status": "failing", "problems": problems}, status_code=503)
         return JSONResponse({"status": "ok"})
+
+    @app.get("/sessions/{session}")
+    def next_seq(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
+        """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
+        try:
+            return Cursor(session=session, next_seq=journal.next_seq(session))
+        except sqlite3.Error as error:
+            raise HTTPException(503, f"cannot read the state file: {error}") from None
 
     return app
 

@@ -11,6 +11,7 @@ from metrics_sidecar.messages import Message
 from metrics_sidecar.store import Store
 
 COMMIT_INTERVAL = 0.05
+FORGET_INTERVAL = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Journal:
         self._store = store
         self._uncommitted = False
         self._due = 0.0
+        self._forget_at = 0.0
         self.lock = threading.RLock()
         self.ledger = store.load()
         self.totals = self.ledger.totals()
@@ -38,6 +40,15 @@ class Journal:
             for message in messages:
                 self.ledger.apply(message, received_at)
             self._uncommitted = True
+
+    def next_seq(self, session: str) -> int:
+        """The committed cursor of a session, 1 where there is none.
+
+        Raises:
+            sqlite3.Error: the state file cannot be read.
+        """
+        with self.lock:
+            return self._store.next_seq(session)
 
     def commit_when_due(self) -> None:
         """Commit if something was entered, and the last commit was `COMMIT_INTERVAL` seconds ago or longer."""
@@ -53,6 +64,7 @@ class Journal:
             self._due = started + COMMIT_INTERVAL
             try:
                 self.totals = self._store.commit(self.ledger)
+                self._forget_idle(started)
             except sqlite3.Error as error:
                 self._failed(error)
                 return
@@ -61,6 +73,11 @@ class Journal:
             if self.problem:
                 log.info("committing again")
                 self.problem = ""
+
+    def _forget_idle(self, now: float) -> None:
+        if now >= self._forget_at:
+            self._store.forget_idle(self.ledger)
+            self._forget_at = now + FORGET_INTERVAL
 
     def _failed(self, error: sqlite3.Error) -> None:
         problem = f"cannot commit: {error}"

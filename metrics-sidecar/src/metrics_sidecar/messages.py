@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 MAX_BYTES = 65_536
+SESSION = r"^[A-Za-z0-9._-]{1,64}$"
 
 type Side = Literal["buy", "sell"]
 type Reason = Literal[
@@ -27,7 +28,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason.__value__)
 
 _CONTRACT = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
-type _Session = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+type _Session = Annotated[str, Field(pattern=SESSION)]
 # The number after a trade's own must still fit a signed 64-bit integer.
 type _Seq = Annotated[int, Field(ge=1, le=2**63 - 2)]
 type _NewSeq = Annotated[int, Field(ge=1, le=2**63 - 1)]

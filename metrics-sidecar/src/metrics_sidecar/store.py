@@ -7,6 +7,8 @@ from pathlib import Path
 from metrics_sidecar.ledger import Ledger, Totals
 from metrics_sidecar.settings import SettingError
 
+SESSION_IDLE = 30 * 86_400.0
+
 _VERSION = 1
 _SCHEMA = """
 BEGIN;
@@ -82,6 +84,24 @@ class Store:
             int(lost),
         )
         return Ledger(totals, dict(self._db.execute("SELECT session, next_seq FROM sessions")))
+
+    def next_seq(self, session: str) -> int:
+        """The committed cursor of a session, 1 where there is none."""
+        row = self._db.execute("SELECT next_seq FROM sessions WHERE session = ?", (session,)).fetchone()
+        return int(row[0]) if row else 1
+
+    def forget_idle(self, ledger: Ledger) -> None:
+        """Forget the cursors that have not moved for `SESSION_IDLE` seconds.
+
+        Raises:
+            sqlite3.Error: nothing was forgotten.
+        """
+        with self._db:
+            forgotten = self._db.execute(
+                "DELETE FROM sessions WHERE moved_at < ? RETURNING session", (time.time() - SESSION_IDLE,)
+            ).fetchall()
+        for (session,) in forgotten:
+            del ledger.next_seq[session]
 
     def commit(self, ledger: Ledger) -> Totals:
         """Write the ledger's totals and moved cursors in one transaction, and return the totals written.

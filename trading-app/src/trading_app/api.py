@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from trading_app.messages import Side
+from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings, require_free
 
@@ -35,6 +36,8 @@ class Accepted(BaseModel):
     side: Side
     qty: float
     ts: Annotated[float, Field(description="Unix time in seconds")]
+    session: str
+    seq: int
 
 
 def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
@@ -58,7 +61,10 @@ def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
         """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""
         is_form = request.headers.get("Content-Type", "").startswith(_FORMS)
         order = await _read_order(request, is_form=is_form)
-        trade = publisher.publish(side, order.qty)
+        try:
+            trade = publisher.publish(side, order.qty)
+        except OutboxError as error:
+            raise HTTPException(503, str(error)) from None
         return RedirectResponse(ui_url, 303) if is_form else Accepted(**trade._asdict())
 
     return app
@@ -82,21 +88,24 @@ async def _read_order(request: Request, *, is_form: bool) -> Order:
 def create_app_from_environ() -> FastAPI:
     """The app with the settings of the environment."""
     settings = Settings.from_environ(port=8000)
-    return create_app(TradePublisher(settings.zmq_addr), settings.ui_url)
+    outbox = open_outbox(settings.outbox, "api")
+    publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
+    return create_app(publisher, settings.ui_url)
 
 
 def main() -> None:
     """The command ``trading-api``."""
     parser = argparse.ArgumentParser(
         description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment:"
-        " WEBAPP_ZMQ_ADDR, WEBAPP_UI_URL, HOST, PORT."
+        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_UI_URL, HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()
     try:
         settings = Settings.from_environ(port=8000)
         require_free(settings.host, settings.port)
-    except SettingError as error:
+        open_outbox(settings.outbox, "api").close()
+    except (SettingError, OutboxError) as error:
         raise SystemExit(f"trading-api: {error}") from None
     uvicorn.run(
         "trading_app.api:create_app_from_environ",

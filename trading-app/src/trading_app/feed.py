@@ -17,6 +17,7 @@ import click
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app.messages import SIDES, Side, Trade
+from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings
 
@@ -142,7 +143,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Send order flow to the side-car, simulated or from a file, until it ends or Ctrl-C is pressed.
 
-    The last line it prints is a summary in JSON. Settings come from the environment: WEBAPP_ZMQ_ADDR.
+    The last line it prints is a summary in JSON. Settings come from the environment:
+    WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX.
     """
     if count and duration:
         raise click.UsageError("--count and --duration exclude each other.")
@@ -155,7 +157,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
         settings = Settings.from_environ(port=8000)
         rows = read(path) if path else []
         orders = at_speed(rows, speed) if speed else at_rate(rows, rate) if path else simulate(rate, seed)
-    except (SettingError, FileError) as error:
+        outbox = open_outbox(settings.outbox, "feed")
+    except (SettingError, FileError, OutboxError) as error:
         raise SystemExit(f"trading-feed: {error}") from None
     lengths = [len(rows)] if path else []
     if count:
@@ -164,24 +167,33 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     if duration:
         orders = takewhile(lambda order: order.at < duration, orders)
         lengths.append(math.ceil(duration * rate))
-    with TradePublisher(settings.zmq_addr) as publisher:
+    with TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox) as publisher:
         _run(publisher, orders, min(lengths, default=None))
 
 
 def _run(publisher: TradePublisher, orders: Iterable[Order], length: int | None) -> None:
+    stop = threading.Event()
     trades = dict.fromkeys(SIDES, 0)
     volume = dict.fromkeys(SIDES, 0.0)
     started = time.monotonic()
-    # Were the bar drawn anew for every trade, a fast flow would wait for the terminal.
-    steps = max(1, (length or 0) // 200)
-    flow = play(publisher, orders, threading.Event())
-    with click.progressbar(flow, length=length, file=sys.stderr, update_min_steps=steps, show_pos=True) as bar:
-        try:
+
+    def flow() -> None:
+        # Were the bar drawn anew for every trade, a fast flow would wait for the terminal.
+        steps = max(1, (length or 0) // 200)
+        published = play(publisher, orders, stop)
+        with click.progressbar(published, length=length, file=sys.stderr, update_min_steps=steps, show_pos=True) as bar:
             for trade in bar:
                 trades[trade.side] += 1
                 volume[trade.side] += trade.qty
-        except KeyboardInterrupt:
-            pass  # how a flow without an end is ended
+
+    # In a thread of its own, so that Ctrl-C stops the flow between two trades and not within one.
+    thread = threading.Thread(target=flow, name="flow", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        stop.set()
+        thread.join()
     seconds = time.monotonic() - started
     publisher.close()
     summary = {
@@ -195,5 +207,6 @@ def _run(publisher: TradePublisher, orders: Iterable[Order], length: int | None)
     click.echo(json.dumps(summary))
     if publisher.pending:
         raise SystemExit(
-            f"trading-feed: {publisher.pending} trades were not taken and end here: is the side-car running?"
+            f"trading-feed: the side-car has not committed {publisher.pending} trades. Is it running? With an outbox"
+            " folder the next trading-feed sends them, without one they are gone"
         )

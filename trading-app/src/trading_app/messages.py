@@ -9,15 +9,25 @@ SIDES: tuple[Side, ...] = get_args(Side.__value__)
 
 
 class Trade(NamedTuple):
-    """One trade: ``qty`` in units traded, ``ts`` in Unix seconds."""
+    """One trade: ``qty`` in units traded, ``ts`` in Unix seconds, ``seq`` its number within its publisher's session."""
 
     side: Side
     qty: float
     ts: float
+    session: str
+    seq: int
 
     def encode(self) -> bytes:
         """The trade as one message of ``contract/trade.schema.json``."""
-        return f'{{"type":"trade","side":"{self.side}","qty":{self.qty!r},"ts":{self.ts!r}}}'.encode()
+        return (
+            f'{{"type":"trade","side":"{self.side}","qty":{self.qty!r},"ts":{self.ts!r},'
+            f'"session":"{self.session}","seq":{self.seq}}}'
+        ).encode()
+
+
+def encode_gap_fill(session: str, new_seq: int) -> bytes:
+    """The message that says: the trades of ``session`` below ``new_seq`` will not come again."""
+    return f'{{"type":"gap_fill","session":"{session}","new_seq":{new_seq}}}'.encode()
 
 
 def check_order(side: str, qty: float) -> None:

@@ -1,25 +1,302 @@
-"""Where trades wait until they can go."""
+"""Where trades are kept until the side-car has committed them."""
 
+import fcntl
+import logging
+import re
+import sqlite3
+import uuid
 from collections import deque
+from collections.abc import Iterable
+from itertools import count, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import IO, Literal
+
+from trading_app.messages import Side, Trade, encode_gap_fill
+
+type Status = Literal["waiting", "delivered", "lost"]
+
+log = logging.getLogger(__name__)
+
+# The side-car forgets a session that has been idle for 30 days; its publisher leaves it long before.
+_SESSION_IDLE = 86_400.0
 
 
-class MemoryOutbox:
-    """Messages in order, at most ``capacity`` of them: where one more comes the oldest is dropped, and counted."""
+class OutboxError(Exception):
+    """An outbox file that cannot be used. The message is one line: the file, what is wrong, the way out."""
 
-    def __init__(self, capacity: int = 1_000_000) -> None:
-        self._messages: deque[bytes] = deque(maxlen=capacity)
-        self.lost = 0
+
+class OutboxInUse(OutboxError):
+    """Another process holds the outbox file."""
+
+
+class Session:
+    """One unbroken sequence of trades, held from ``first_seq`` on; ``send_seq`` is the one to send next.
+
+    ``moved_at`` is for the publisher to note when the side-car's cursor last moved.
+    """
+
+    def __init__(self, name: str, first_seq: int = 1, messages: Iterable[bytes] = ()) -> None:
+        self.name = name
+        self.first_seq = first_seq
+        self.send_seq = first_seq
+        self.moved_at = 0.0
+        self._messages = deque(messages)
+        self._gap = False
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def append(self, message: bytes) -> None:
-        if len(self._messages) == self._messages.maxlen:
-            self.lost += 1
+    @property
+    def next_seq(self) -> int:
+        """The number of the trade after the last one held."""
+        return self.first_seq + len(self._messages)
+
+    @property
+    def in_flight(self) -> int:
+        """Trades sent and not known to be committed."""
+        return self.send_seq - self.first_seq
+
+    @property
+    def unsent(self) -> int:
+        return self.next_seq - self.send_seq
+
+    def hold(self, message: bytes) -> None:
         self._messages.append(message)
 
-    def first(self) -> bytes:
-        return self._messages[0]
-
-    def drop_first(self) -> None:
+    def drop_oldest(self) -> None:
+        """Let go of the oldest trade although nobody has it."""
         self._messages.popleft()
+        self.first_seq += 1
+        if self.send_seq < self.first_seq:
+            self.send_seq = self.first_seq
+            self._gap = True
+
+    def forget(self, next_seq: int) -> int:
+        """Let go of the trades below ``next_seq``, which are committed; return how many those were."""
+        count = min(next_seq, self.next_seq) - self.first_seq
+        if count <= 0:
+            return 0
+        for _ in range(count):
+            self._messages.popleft()
+        self.first_seq += count
+        self.send_seq = max(self.send_seq, self.first_seq)
+        return count
+
+    def rewind(self, next_seq: int) -> None:
+        """Send everything again, to a side-car that expects ``next_seq``."""
+        self.send_seq = self.first_seq
+        self._gap = next_seq < self.first_seq
+
+    def next_message(self) -> tuple[int, bytes] | None:
+        """The message to send next, and what to hand to `sent` when it is; None where there is none."""
+        if self._gap:
+            return self.first_seq, encode_gap_fill(self.name, self.first_seq)
+        if self.unsent:
+            return self.send_seq + 1, self._messages[self.send_seq - self.first_seq]
+        return None
+
+    def sent(self, upto: int) -> None:
+        self._gap = self._gap and upto < self.first_seq
+        self.send_seq = max(self.send_seq, upto)
+
+
+class MemoryOutbox:
+    """Trades in the memory of this process, at most ``capacity`` of them; one more drops the oldest.
+
+    Every outbox numbers its trades in a session of its own, so that no number is ever given twice.
+    """
+
+    def __init__(self, capacity: int = 1_000_000) -> None:
+        self._capacity = capacity
+        self._held = 0
+        self._dropped: list[tuple[str, range]] = []
+        self._last_put = 0.0
+        self.sessions = [_new_session()]
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return self._held
+
+    def put(self, side: Side, qty: float, ts: float) -> Trade:
+        """Number a trade and hold it.
+
+        Raises:
+            OutboxError: it cannot be held, and was not.
+        """
+        session = self.sessions[-1]
+        if ts - self._last_put > _SESSION_IDLE and not session:
+            session = self.sessions[-1] = _new_session()
+        trade = Trade(side, qty, ts, session.name, session.next_seq)
+        message = trade.encode()
+        self._keep(session.name, trade.seq, message)
+        session.hold(message)
+        self._last_put = ts
+        self._held += 1
+        if self._held > self._capacity:
+            self._drop_oldest()
+        return trade
+
+    def forget(self, session: Session, next_seq: int) -> int:
+        """Let go of the trades of ``session`` below ``next_seq``, which are committed; return how many those were."""
+        forgotten = session.forget(next_seq)
+        self._held -= forgotten
+        if forgotten:
+            self._remove(session.name, session.first_seq)
+        if not session and session is not self.sessions[-1]:
+            self.sessions.remove(session)
+        return forgotten
+
+    def next_message(self) -> tuple[Session, int, bytes] | None:
+        """The message to send next, its session, and what to hand to `Session.sent` when it is."""
+        for session in self.sessions:
+            if due := session.next_message():
+                return session, *due
+        return None
+
+    def status(self, trade: Trade) -> Status:
+        """What became of a trade put into this outbox."""
+        if any(name == trade.session and trade.seq in seqs for name, seqs in self._dropped):
+            return "lost"
+        held = any(session.name == trade.session and session.first_seq <= trade.seq for session in self.sessions)
+        return "waiting" if held else "delivered"
+
+    def close(self) -> None:
+        """Let go of what the outbox keeps its trades in."""
+
+    def _drop_oldest(self) -> None:
+        session = next(session for session in self.sessions if session)
+        seq = session.first_seq
+        session.drop_oldest()
+        self._remove(session.name, session.first_seq)
+        self._held -= 1
+        self.lost += 1
+        if self._dropped and self._dropped[-1][0] == session.name and self._dropped[-1][1].stop == seq:
+            seq = self._dropped.pop()[1].start
+        self._dropped.append((session.name, range(seq, session.first_seq)))
+
+    def _keep(self, session: str, seq: int, message: bytes) -> None:
+        """Keep a message somewhere that outlives the process."""
+
+    def _remove(self, session: str, end_seq: int) -> None:
+        """Remove the messages of a session from there, those below ``end_seq``."""
+
+
+class FileOutbox(MemoryOutbox):
+    """An outbox whose trades outlive the process: each is in a SQLite file before `put` returns.
+
+    What an earlier process left in the file is taken over.
+
+    Args:
+        path: the file, made with its folders if missing.
+        others: files to empty into this one, unless a process uses them.
+
+    Raises:
+        OutboxError: the file is in use by another process, or cannot be used.
+    """
+
+    def __init__(self, path: Path, capacity: int = 1_000_000, others: Iterable[Path] = ()) -> None:
+        super().__init__(capacity)
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
+        except BlockingIOError:
+            raise OutboxInUse(f"{path}: another process uses this outbox. Give each process its own") from None
+        except OSError as error:
+            raise OutboxError(f"{path}: {error.strerror}. Use a path that this user can write") from None
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._prepare()
+            for other in others:
+                self._empty(other)
+            self._load()
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise OutboxError(f"{path}: {error}. Move the file away, or use another path") from None
+
+    def close(self) -> None:
+        self._db.close()
+        self._lock.close()
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # What a killed process has committed is there; only a power cut can take it.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS trades (session TEXT, seq INTEGER, message BLOB, PRIMARY KEY (session, seq))"
+            " STRICT, WITHOUT ROWID"
+        )
+
+    def _empty(self, other: Path) -> None:
+        try:
+            lock = _lock(other)
+        except BlockingIOError:
+            return
+        with lock:
+            self._db.execute("ATTACH ? AS other", (str(other),))
+            # A crash in between leaves trades in both files: they count once all the same.
+            self._db.execute("INSERT OR IGNORE INTO trades SELECT * FROM other.trades")
+            self._db.execute("DELETE FROM other.trades")
+            self._db.execute("DETACH other")
+
+    def _load(self) -> None:
+        rows = self._db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq").fetchall()
+        for name, group in groupby(rows, key=itemgetter(0)):
+            held = list(group)
+            self.sessions.insert(0, Session(name, held[0][1], (message for _, _, message in held)))
+            self._held += len(held)
+
+    def _keep(self, session: str, seq: int, message: bytes) -> None:
+        try:
+            self._db.execute("INSERT INTO trades VALUES (?, ?, ?)", (session, seq, message))
+        except sqlite3.Error as error:
+            raise OutboxError(f"{self._path}: {error}. The trade was not sent") from None
+
+    def _remove(self, session: str, end_seq: int) -> None:
+        try:
+            self._db.execute("DELETE FROM trades WHERE session = ? AND seq < ?", (session, end_seq))
+        except sqlite3.Error as error:
+            log.warning("%s: %s; delivered trades stay in it until the next try", self._path, error)
+
+
+def open_outbox(folder: str, name: str) -> MemoryOutbox:
+    """The outbox of the program ``name``: a file of its own below ``folder``, or memory where that is empty.
+
+    A second process of the same name gets the file ``name-2``, and so on; what is left in a file that nobody uses any
+    more is taken over by the next process.
+
+    Raises:
+        OutboxError: the folder cannot be used.
+    """
+    if not folder:
+        return MemoryOutbox()
+    for number in count(1):
+        try:
+            others = [path for path in Path(folder).glob(f"{name}-*") if re.fullmatch(r".*-\d+", path.name)]
+            path = Path(folder) / (f"{name}-{number}" if number > 1 else name)
+            return FileOutbox(path, others=[other for other in others if other != path])
+        except OutboxInUse:
+            continue
+        except OutboxError as error:
+            raise OutboxError(f"WEBAPP_OUTBOX={folder}: {error}") from None
+    raise AssertionError("there is always a next number")
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the outbox file for this process, until it ends or closes what is returned.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    lock = path.with_name(f"{path.name}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise
+    return lock
+
+
+def _new_session() -> Session:
+    return Session(uuid.uuid4().hex)

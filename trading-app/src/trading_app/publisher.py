@@ -1,46 +1,68 @@
 """The way a program emits trades."""
 
+import logging
 import threading
 import time
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import zmq
 
 from trading_app.messages import Side, Trade, check_order
-from trading_app.outbox import MemoryOutbox
+from trading_app.outbox import FileOutbox, MemoryOutbox, Session, Status
+from trading_app.sidecar import Sidecar, SidecarAway
 
+_ASK_INTERVAL = 0.05
+_RESEND_AFTER = 1.0
+# What one holder of a lock does at most before others get their turn.
 _CHUNK = 500
-_RETRY_SECONDS = 0.02
+# A few trades that wait are sent by whoever publishes next, more by the publisher's own thread.
+_FEW = 16
+
+log = logging.getLogger(__name__)
 
 
 class TradePublisher:
     """Emits trades to the side-car, from any number of threads; no call waits for the side-car.
 
-    A trade goes to the socket in the thread that publishes it. What the socket does not take, because the side-car is
-    away or slow, waits in the outbox, and a thread of the publisher's own sends it on.
+    A trade is kept in the outbox until the side-car has committed it. It goes to the socket in the thread that
+    publishes it; a thread of the publisher's own asks what is committed, and sends again what does not arrive.
 
     Args:
-        address: where the side-car listens, such as ``tcp://localhost:5555``. It need not be there yet.
-        outbox: where trades wait; by default in memory.
+        address: where the side-car takes trades, such as ``tcp://localhost:5555``. It need not be there yet.
+        sidecar_url: where it tells what is committed, such as ``http://localhost:8001``.
+        outbox: where trades are kept: an outbox, the path of a file, or None for the memory of this process.
 
     Raises:
         ValueError: ``address`` is not a ZeroMQ address.
+        OutboxError: the outbox file is in use by another process, or cannot be used.
     """
 
-    def __init__(self, address: str, *, outbox: MemoryOutbox | None = None) -> None:
-        self._outbox = MemoryOutbox() if outbox is None else outbox
-        self._changed = threading.Condition()
-        self._closed = False
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
-        # Without a connection the socket takes nothing, so that what waits is all in the outbox, and counted.
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.setsockopt(zmq.LINGER, 1000)
+    def __init__(
+        self, address: str, *, sidecar_url: str, outbox: MemoryOutbox | str | PathLike[str] | None = None
+    ) -> None:
+        if outbox is None:
+            self._outbox = MemoryOutbox()
+        elif isinstance(outbox, MemoryOutbox):
+            self._outbox = outbox
+        else:
+            self._outbox = FileOutbox(Path(outbox))
         try:
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
-            self._socket.close()
-            raise ValueError(f"not a ZeroMQ address: {address} ({error.strerror})") from None
+            self._socket = _connect(address)
+        except ValueError:
+            self._outbox.close()
+            raise
+        self._sidecar = Sidecar(sidecar_url)
+        # Guards the outbox; not held while anything is sent or asked.
+        self._lock = threading.Lock()
+        self._delivered = threading.Condition(self._lock)
+        # Held by the thread that sends, so that trades leave in sequence.
+        self._sending = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._away = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
@@ -49,22 +71,29 @@ class TradePublisher:
 
         Raises:
             ValueError: the side is unknown, or ``qty`` is not a finite number above 0.
+            OutboxError: the outbox file could not take the trade; it was not sent.
             RuntimeError: the publisher is closed.
         """
         check_order(side, qty)
-        trade = Trade(side, float(qty), time.time())
-        message = trade.encode()
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("the publisher is closed")
-            if self._outbox or not self._send(message):
-                self._outbox.append(message)
-                self._changed.notify_all()
+            trade = self._outbox.put(side, float(qty), time.time())
+            is_first = len(self._outbox) == 1
+            few_wait = self._outbox.sessions[-1].unsent <= _FEW
+        sent = False
+        if few_wait and self._sending.acquire(blocking=False):
+            try:
+                sent = self._send(_FEW)
+            finally:
+                self._sending.release()
+        if (is_first or not sent) and not self._wake.is_set():
+            self._wake.set()
         return trade
 
     @property
     def pending(self) -> int:
-        """Trades that wait in the outbox."""
+        """Trades that the side-car has not committed yet, as far as is known."""
         return len(self._outbox)
 
     @property
@@ -72,21 +101,32 @@ class TradePublisher:
         """Trades dropped from a full outbox."""
         return self._outbox.lost
 
+    def status(self, trade: Trade) -> Status:
+        """What became of a trade that this publisher has published."""
+        with self._lock:
+            return self._outbox.status(trade)
+
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to ``timeout`` seconds until nothing waits in the outbox; tell whether that is so."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._outbox, timeout)
+        """Wait up to ``timeout`` seconds until the side-car has committed everything; tell whether it has."""
+        with self._delivered:
+            return self._delivered.wait_for(lambda: not self._outbox, timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Flush, for ``timeout`` seconds at the most, and let go of the socket. Closing twice does no harm."""
+        """Flush, for ``timeout`` seconds at the most, and let go of socket and outbox. Closing twice does no harm.
+
+        What is not committed by then stays in an outbox file, and is lost with an outbox in memory.
+        """
         if self._closed:
             return
         self.flush(timeout)
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+        self._wake.set()
         self._thread.join()
+        self._sending.acquire()  # for good: no publish that is under way may use the socket any more
         self._socket.close()
+        self._sidecar.close()
+        self._outbox.close()
 
     def __enter__(self) -> Self:
         return self
@@ -96,26 +136,85 @@ class TradePublisher:
     ) -> None:
         self.close()
 
-    def _send(self, message: bytes) -> bool:
-        try:
-            self._socket.send(message, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
+    def _send(self, limit: int) -> bool:
+        """Send up to ``limit`` messages; tell whether the socket took them. For the holder of ``_sending``."""
+        due = self._next_message()
+        while due and limit:
+            session, upto, message = due
+            try:
+                self._socket.send(message, zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            with self._lock:
+                session.sent(upto)
+                due = self._outbox.next_message()
+            limit -= 1
         return True
+
+    def _next_message(self) -> tuple[Session, int, bytes] | None:
+        with self._lock:
+            return self._outbox.next_message()
 
     def _run(self) -> None:
+        ask_at = 0.0
         while not self._closed:
-            with self._changed:
-                self._changed.wait_for(lambda: self._outbox or self._closed)
-                sent = self._send_on()
-            if not sent:
-                time.sleep(_RETRY_SECONDS)
+            self._wake.wait(_ASK_INTERVAL if self._outbox else None)
+            self._wake.clear()
+            self._send_backlog()
+            if time.monotonic() >= ask_at:
+                self._settle()
+                ask_at = time.monotonic() + _ASK_INTERVAL
 
-    def _send_on(self) -> bool:
-        """Send a chunk of what waits, small enough that `publish` hardly notices the lock."""
-        for _ in range(min(len(self._outbox), _CHUNK)):
-            if not self._send(self._outbox.first()):
-                return False
-            self._outbox.drop_first()
-        self._changed.notify_all()
-        return True
+    def _send_backlog(self) -> None:
+        """Send what waits, for as long as the next question has time."""
+        deadline = time.monotonic() + _ASK_INTERVAL
+        with self._sending:
+            while self._next_message() and (left := deadline - time.monotonic()) > 0:
+                if self._socket.poll(round(left * 1000), zmq.POLLOUT):
+                    self._send(_CHUNK)
+
+    def _settle(self) -> None:
+        """Ask what is committed, forget that, and rewind where nothing moves or the side-car was away."""
+        try:
+            for session in [session for session in self._outbox.sessions if session]:
+                next_seq = self._sidecar.next_seq(session.name)
+                now = time.monotonic()
+                if self._forget(session, next_seq) or not session.in_flight:
+                    session.moved_at = now
+                if session.in_flight and (self._away or now - session.moved_at >= _RESEND_AFTER):
+                    self._rewind(session, next_seq)
+                    session.moved_at = now
+        except SidecarAway:
+            self._away = True
+        else:
+            self._away = False
+
+    def _forget(self, session: Session, next_seq: int) -> bool:
+        forgotten = 0
+        while session.first_seq < next_seq:
+            with self._lock:
+                count = self._outbox.forget(session, min(next_seq, session.first_seq + _CHUNK))
+                if not self._outbox:
+                    self._delivered.notify_all()
+            if not count:
+                break
+            forgotten += count
+        return forgotten > 0
+
+    def _rewind(self, session: Session, next_seq: int) -> None:
+        with self._sending, self._lock:
+            log.info("sending %d trades again, from %d on", session.in_flight, session.first_seq)
+            session.rewind(next_seq)
+
+
+def _connect(address: str) -> zmq.Socket[bytes]:
+    connected: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+    # Without a connection the socket takes nothing: what waits, waits in the outbox.
+    connected.setsockopt(zmq.IMMEDIATE, 1)
+    connected.setsockopt(zmq.LINGER, 1000)
+    try:
+        connected.connect(address)
+    except zmq.ZMQError as error:
+        connected.close()
+        raise ValueError(f"not a ZeroMQ address: {address} ({error.strerror})") from None
+    return connected

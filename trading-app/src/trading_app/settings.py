@@ -38,12 +38,16 @@ type _Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+[^\s]*$"), AfterVali
 
 
 class Settings(BaseModel):
-    """The settings of the programs that publish. ``ui_url`` is where the HTTP API sends a browser back to."""
+    """The settings of the programs that publish. ``outbox`` is a folder, or empty for memory.
+
+    ``ui_url`` is where the HTTP API sends a browser back to.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     zmq_addr: _Endpoint = Field(default="tcp://localhost:5555", alias="WEBAPP_ZMQ_ADDR")
     sidecar_url: _Url = Field(default="http://localhost:8001", alias="WEBAPP_SIDECAR_URL")
+    outbox: str = Field(default=".data/outbox", alias="WEBAPP_OUTBOX")
     ui_url: _Url = Field(default="http://localhost:8501", alias="WEBAPP_UI_URL")
     host: str = Field(default="0.0.0.0", alias="HOST")
     port: int = Field(alias="PORT", ge=1, le=65535)

@@ -1,8 +1,9 @@
 """The side-car, asked over HTTP."""
 
-from http.client import HTTPException
+import json
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
-from urllib.request import ProxyHandler, build_opener
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,13 +22,13 @@ class SidecarAway(Exception):
 
 
 class Sidecar:
-    """Asks the side-car at ``url``, waiting ``timeout`` seconds at the most for an answer."""
+    """Asks the side-car at ``url`` over one connection, for one thread; waits ``timeout`` seconds at most."""
 
     def __init__(self, url: str, timeout: float = 0.5) -> None:
-        self.url = url
-        self._timeout = timeout
-        # The side-car is a neighbour: a proxy meant for the world outside would not find it.
-        self._opener = build_opener(ProxyHandler({}))
+        parts = urlsplit(url)
+        connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._path = parts.path.rstrip("/")
+        self._connection = connect(parts.netloc, timeout=timeout)
 
     def totals(self) -> Totals:
         """The totals as of now.
@@ -35,9 +36,8 @@ class Sidecar:
         Raises:
             SidecarAway: it did not answer.
         """
+        text = self._get("/metrics")
         try:
-            with self._opener.open(f"{self.url}/metrics", timeout=self._timeout) as response:
-                text = response.read().decode()
             samples = {
                 (sample.name, sample.labels.get("side")): sample.value
                 for family in text_string_to_metric_families(text)
@@ -47,5 +47,32 @@ class Sidecar:
                 {side: samples["trades_total", side] for side in SIDES},
                 {side: samples["volume_total", side] for side in SIDES},
             )
-        except (OSError, HTTPException, ValueError, KeyError) as error:
+        except (ValueError, KeyError) as error:
+            raise SidecarAway(f"it answers nonsense: {error}") from error
+
+    def next_seq(self, session: str) -> int:
+        """The number of the trade that the side-car expects next in a session: all below are committed.
+
+        Raises:
+            SidecarAway: it did not answer.
+        """
+        text = self._get(f"/sessions/{session}")
+        try:
+            return int(json.loads(text)["next_seq"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise SidecarAway(f"it answers nonsense: {error}") from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _get(self, path: str) -> str:
+        try:
+            self._connection.request("GET", self._path + path)
+            response = self._connection.getresponse()
+            body = response.read().decode()
+        except (OSError, HTTPException, UnicodeDecodeError) as error:
+            self._connection.close()
             raise SidecarAway(str(error)) from error
+        if response.status != 200:
+            raise SidecarAway(f"it answers {response.status}")
+        return body

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from trading_app.outbox import OutboxError, open_outbox
 from trading_app.settings import SettingError, Settings, require_free
 
 
@@ -12,12 +13,13 @@ def main() -> None:
     """The command ``trading-app``: becomes a Streamlit server that reloads the page when a source file changes."""
     argparse.ArgumentParser(
         description="Serve the trading page. Settings come from the environment:"
-        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, HOST, PORT."
+        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, HOST, PORT."
     ).parse_args()
     try:
         settings = Settings.from_environ(port=8501)
         require_free(settings.host, settings.port)
-    except SettingError as error:
+        open_outbox(settings.outbox, "ui").close()
+    except (SettingError, OutboxError) as error:
         raise SystemExit(f"trading-app: {error}") from None
     folder = Path(__file__).parent
     options = {

@@ -5,6 +5,7 @@ import time
 from collections import deque
 
 from trading_app.messages import Side, Trade
+from trading_app.outbox import Status, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings
 from trading_app.sidecar import Sidecar, SidecarAway, Totals
@@ -19,7 +20,9 @@ class Desk:
     """Sends the trades made on the page, and knows what became of them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._publisher = TradePublisher(settings.zmq_addr)
+        self._publisher = TradePublisher(
+            settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=open_outbox(settings.outbox, "ui")
+        )
         self._sidecar = Sidecar(settings.sidecar_url)
         self._log: deque[Trade] = deque(maxlen=_LOG_LENGTH)
         self._asking = threading.Lock()
@@ -37,13 +40,13 @@ class Desk:
         self._log.appendleft(self._publisher.publish(side, qty))
 
     @property
-    def log(self) -> list[Trade]:
-        """The trades sent last, the newest first."""
-        return list(self._log)
+    def log(self) -> list[tuple[Trade, Status]]:
+        """The trades sent last, the newest first, and what became of each."""
+        return [(trade, self._publisher.status(trade)) for trade in self._log]
 
     @property
     def waiting(self) -> int:
-        """Trades that the side-car has not taken yet."""
+        """Trades that the side-car has not committed yet."""
         return self._publisher.pending
 
     @property

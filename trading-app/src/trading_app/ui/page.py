@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from trading_app.messages import SIDES
+from trading_app.outbox import OutboxError
 from trading_app.settings import Settings
 from trading_app.ui.desk import Desk
 
@@ -28,7 +29,7 @@ def ticket(desk: Desk) -> None:
     for side in pressed:
         try:
             desk.trade(side, qty)
-        except ValueError as error:
+        except (ValueError, OutboxError) as error:
             st.error(f"Nothing was sent: {error}.")
 
 
@@ -51,7 +52,8 @@ def live(desk: Desk) -> None:
 
 def log(desk: Desk) -> None:
     st.subheader("Sent")
-    if not desk.log:
+    sent = desk.log
+    if not sent:
         st.caption("Nothing yet. The trades you send stand here, the newest first.")
         return
     st.table(
@@ -60,8 +62,9 @@ def log(desk: Desk) -> None:
                 "Time": datetime.fromtimestamp(trade.ts, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3],
                 "Side": trade.side,
                 "Quantity": f"{trade.qty:,g}",
+                "State": status,
             }
-            for trade in desk.log
+            for trade, status in sent
         ]
     )
 
