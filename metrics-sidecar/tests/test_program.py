@@ -1,11 +1,14 @@
 """The program as it is run: its HTTP interface, its end, and what it says of settings that cannot work."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,80 @@ def test_with_an_empty_state_nothing_is_kept(sidecar: Start, push: Push) -> None
     program.start()
     assert eventually(program.is_up)
     assert program.samples()['trades_total{side="buy"}'] == 0
+
+
+def test_a_cursor_is_told_once_it_is_committed(sidecar: Start, push: Push) -> None:
+    program = sidecar()
+    assert json.loads(program.get("/sessions/bot-1")[2]) == {"session": "bot-1", "next_seq": 1}
+    socket = push(program.zmq_port)
+    for seq in (1, 2, 4, 2, 3):
+        socket.send(tracked(seq))
+    assert eventually(lambda: json.loads(program.get("/sessions/bot-1")[2])["next_seq"] == 4)
+    samples = program.samples()
+    assert samples['trades_total{side="buy"}'] == 3
+    assert samples["sidecar_trades_duplicate_total"] == 1
+    assert samples["sidecar_trades_out_of_sequence_total"] == 1
+    assert samples["sidecar_sessions"] == 1
+    assert program.get("/sessions/a%20b")[0] == 422
+
+
+def test_a_kill_takes_back_nothing_that_was_shown(sidecar: Start, push: Push) -> None:
+    program = sidecar()
+    socket = push(program.zmq_port)
+    for count in (1000, 2000, 3000):
+        for seq in range(1, count + 1):
+            socket.send(tracked(seq))
+        shown = eventually(partial(bought_more_than, program, count - 1000))
+        program.stop(signal.SIGKILL)
+        program.start()
+        assert eventually(program.is_up)
+        kept = bought(program)
+        assert kept >= shown
+        assert json.loads(program.get("/sessions/bot-1")[2])["next_seq"] == kept + 1
+        for seq in range(1, count + 1):
+            socket.send(tracked(seq))
+        assert eventually(partial(bought_more_than, program, count - 1)) == count
+
+
+def test_on_a_full_disk_it_stops_taking_and_goes_on_when_there_is_room(
+    sidecar: Start, push: Push, small_disk: Path
+) -> None:
+    program = sidecar(SIDECAR_STATE=str(small_disk / "state.sqlite3"))
+    socket = push(program.zmq_port)
+    socket.send(tracked(1))
+    assert eventually(lambda: bought(program) == 1)
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    # Enough cursors to need room on the disk.
+    for number in range(5000):
+        socket.send(tracked(1, f"session-{number}"))
+    assert eventually(lambda: program.get("/health")[0] == 503)
+    assert "cannot commit: database or disk is full" in program.get("/health")[2]
+    shown = bought(program)
+    ballast.unlink()
+    assert eventually(program.is_up)
+    assert eventually(lambda: bought(program) == 5001)
+    assert shown <= bought(program)
+    assert program.samples()["sidecar_sessions"] == 5001
+    program.stop(signal.SIGKILL)
+    program.start()
+    assert eventually(program.is_up)
+    assert bought(program) == 5001
+
+
+def tracked(seq: int, session: str = "bot-1") -> bytes:
+    return b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000,"session":"%s","seq":%d}' % (session.encode(), seq)
+
+
+def bought(program: Sidecar) -> float:
+    return program.samples()['trades_total{side="buy"}']
+
+
+def bought_more_than(program: Sidecar, count: float) -> float:
+    total = bought(program)
+    return total if total > count else 0.0
 
 
 @pytest.mark.parametrize("arguments", [[], ["--reload"]])

@@ -1,6 +1,7 @@
 """The state file: what was committed is there again, and a file that cannot be used is refused."""
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,47 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(SettingError, match="format 99"):
         Store(path)
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE songs (title TEXT)")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(SettingError, match="not a state file"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    store = Store(path)
+    ledger = store.load()
+    for number in range(1000):
+        ledger.apply(Trade("trade", "buy", 1.0, 100.0, f"session-{number}", 1), 100.0)
+    store.commit(ledger)
+    store.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[8192:12288] = b"x" * 4096
+    path.write_bytes(damaged)
+    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*move it away to start from zero"):
+        Store(path)
+
+
+def test_the_cursor_of_an_idle_session_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "state.sqlite3")
+    ledger = store.load()
+    now = time.time()
+    for session, age in ("old", 31), ("young", 29):
+        monkeypatch.setattr(time, "time", lambda age=age: now - age * 86_400)
+        ledger.apply(Trade("trade", "buy", 1.0, 100.0, session, 1), 100.0)
+        store.commit(ledger)
+    monkeypatch.undo()
+    store.forget_idle(ledger)
+    assert ledger.next_seq == {"young": 2}
+    assert (store.next_seq("old"), store.next_seq("young")) == (1, 2)
+    store.close()
 
 
 @pytest.mark.parametrize("name", ["", "a-file/state.sqlite3"])

@@ -42,35 +42,44 @@ class Store:
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path or ":memory:", timeout=0, check_same_thread=False)
-            self._prepare()
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from None
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._unusable(error) from None
+        except SettingError:
+            self._db.close()
+            raise
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version != (_VERSION if tables else 0):
+            cause = f"not a state file that this side-car can read (format {version}, this one reads {_VERSION})"
+            way_out = "Run the side-car that wrote it, or move it away to start from zero"
+            raise SettingError("SIDECAR_STATE", str(self._path), cause, way_out)
         self._db.execute("PRAGMA journal_mode = WAL")
         # A commit then survives the death of the process; the fsync a power cut would need comes at checkpoints.
         self._db.execute("PRAGMA synchronous = NORMAL")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        self._db.execute("PRAGMA wal_autocheckpoint = 250")
+        if not tables:
             self._db.executescript(_SCHEMA)
-        elif version != _VERSION:
-            raise SettingError(
-                "SIDECAR_STATE",
-                str(self._path),
-                f"written by another version of the side-car (format {version}, this one reads {_VERSION})",
-                "Run that version, or move the file away to start from zero",
-            )
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        # A disk that takes no writes should say so now, not at the first trade.
+        self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _unusable(self, error: sqlite3.Error | OSError) -> SettingError:
         way_out = "Set it to a file this user can write, or to nothing to keep totals in memory"
-        match getattr(error, "sqlite_errorcode", None):
-            case sqlite3.SQLITE_BUSY:
-                cause, way_out = "another side-car holds this file", "Stop it, or give each side-car a file of its own"
-            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-                cause, way_out = f"{error}", "Restore it from a backup, or move it away to start from zero"
-            case _:
-                cause = str(error)
+        cause = " ".join(str(error).split())
+        if not isinstance(error, sqlite3.OperationalError | OSError):
+            way_out = "Restore it from a backup, or move it away to start from zero"
+        elif getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            cause, way_out = "another side-car holds this file", "Stop it, or give each side-car a file of its own"
         return SettingError("SIDECAR_STATE", str(self._path), cause, way_out)
 
     def load(self) -> Ledger:
@@ -110,6 +119,16 @@ class Store:
             sqlite3.Error: nothing was written.
         """
         totals = ledger.totals()
+        try:
+            self._write(totals, ledger)
+        except sqlite3.OperationalError:
+            # On a full disk the log cannot grow. Written back into the file, it starts over in the room it has.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._write(totals, ledger)
+        ledger.moved.clear()
+        return totals
+
+    def _write(self, totals: Totals, ledger: Ledger) -> None:
         moved_at = time.time()
         with self._db:
             self._db.execute(
@@ -129,8 +148,6 @@ class Store:
                 "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)",
                 [(session, ledger.next_seq[session], moved_at) for session in ledger.moved],
             )
-        ledger.moved.clear()
-        return totals
 
     def close(self) -> None:
         self._db.close()
