@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from stack import ROOT
 
 from metrics_sidecar.messages import Rejected, decode
-from trading_app.messages import SIDES
+from trading_app.messages import SIDES, encode_gap_fill
+from trading_app.outbox import MemoryOutbox
 from trading_app.publisher import TradePublisher
 
 SCHEMA = json.loads((ROOT / "contract/trade.schema.json").read_text())
@@ -84,9 +85,17 @@ def test_the_side_car_takes_just_what_the_schema_allows(message: Any) -> None:
 def test_what_the_publisher_sends_the_side_car_takes(side: Any, qty: float) -> None:
     with zmq.Context() as context, context.socket(zmq.PULL) as pull:
         port = pull.bind_to_random_port("tcp://127.0.0.1")
-        with TradePublisher(f"tcp://127.0.0.1:{port}") as publisher:
-            publisher.publish(side, qty)
-            assert pull.poll(10_000)
-            frames = pull.recv_multipart()
+        publisher = TradePublisher(f"tcp://127.0.0.1:{port}", sidecar_url="http://127.0.0.1:9")
+        publisher.publish(side, qty)
+        assert pull.poll(10_000)
+        frames = pull.recv_multipart()
+        publisher.close(timeout=0)
     assert CONTRACT.is_valid(json.loads(frames[0]))
     assert decode(frames).type == "trade"
+
+
+@given(st.integers(2, 2**63 - 1))
+def test_the_gap_fill_that_the_publisher_sends_the_side_car_takes(new_seq: int) -> None:
+    message = encode_gap_fill(MemoryOutbox().sessions[0].name, new_seq)
+    assert CONTRACT.is_valid(json.loads(message))
+    assert decode([message]).type == "gap_fill"
