@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import math
 import re
 import sqlite3
 import uuid
@@ -111,7 +112,7 @@ class MemoryOutbox:
         self._capacity = capacity
         self._held = 0
         self._dropped: list[tuple[str, range]] = []
-        self._last_put = 0.0
+        self._last_put = math.inf
         self.sessions = [_new_session()]
         self.lost = 0
 

@@ -1,0 +1,328 @@
+"""Kills, freezes, starves and reloads real processes under load, and checks that every trade is counted once.
+
+bin/chaos                       every scenario at full size
+bin/chaos kill --trades 30000   one of them, smaller
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from chaos_publisher import RECORD, Task, orders
+from stack import ROOT, free_port, get
+
+PUBLISHERS = 3
+
+
+@dataclass
+class Plan:
+    """How large a run is: trades and kills in all, publishers' kills for each of them."""
+
+    trades: int = 300_000
+    sidecar_kills: int = 30
+    publisher_kills: int = 5
+    seed: int = 1
+    say: Callable[[str], None] = print
+
+    @property
+    def seconds(self) -> float:
+        """How long publishing takes: long enough for a side-car to start between two kills."""
+        return 2.0 * self.sidecar_kills
+
+
+@dataclass
+class Verdict:
+    """What was published by side, and what the side-car counted; ``problems`` is empty if all is as it must be."""
+
+    published: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, what: str, actual: object, expected: object) -> None:
+        if actual != expected:
+            self.problems.append(f"{what} is {actual}, not {expected}")
+
+
+class Program:
+    """A process with the processes it starts, to be started, signalled and ended as often as you like."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), env={**os.environ, **self.environ()}, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def environ(self) -> dict[str, str]:
+        return {}
+
+    def send(self, number: signal.Signals) -> None:
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        self.send(number)
+        if self._process:
+            self._process.wait(30)
+
+    def finish(self, timeout: float) -> bool:
+        """Wait until it ends by itself; tell whether it does, and well."""
+        assert self._process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout) == 0
+        return False
+
+
+class Sidecar(Program):
+    """The real side-car, on a state file and ports of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
+        super().__init__(folder / "sidecar.log")
+        port, zmq_port = free_port(), free_port()
+        self._arguments = arguments
+        self.address = f"tcp://127.0.0.1:{zmq_port}"
+        self.url = f"http://127.0.0.1:{port}"
+        self._environ = {
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "SIDECAR_ZMQ_BIND": self.address,
+            "SIDECAR_STATE": str(folder / "sidecar.sqlite3"),
+            **environ,
+        }
+
+    def command(self) -> list[str]:
+        return [str(Path(sys.executable).with_name("metrics-sidecar")), *self._arguments]
+
+    def environ(self) -> dict[str, str]:
+        return self._environ
+
+    def is_up(self) -> bool:
+        return "ok" in get(f"{self.url}/health")
+
+    def next_seq(self, session: str) -> int:
+        return int(json.loads(get(f"{self.url}/sessions/{session}"))["next_seq"])
+
+    def samples(self) -> dict[str, float]:
+        lines = get(f"{self.url}/metrics").splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+
+class Publisher(Program):
+    """A process that publishes its share of the trades; started again, what is left of it."""
+
+    def __init__(self, folder: Path, number: int, sidecar: Sidecar, share: int, rate: float) -> None:
+        super().__init__(folder / f"publisher-{number}.log")
+        self._number = number
+        self._starts = 0
+        self._share = share
+        self.records = folder / f"records-{number}"
+        self.records.mkdir()
+        self._task = Task(
+            sidecar.address, sidecar.url, str(folder / f"outbox-{number}"), str(self.records), "", share, rate
+        )
+
+    def command(self) -> list[str]:
+        self._starts += 1
+        published = sum(count for _, _, count in read_records(self.records))
+        task = replace(self._task, seed=f"{self._number}/{self._starts}", count=max(0, self._share - published))
+        return [sys.executable, str(Path(__file__).with_name("chaos_publisher.py")), json.dumps(asdict(task))]
+
+
+def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
+    """The session, the seed and the number of trades of each start of a publisher."""
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        if len(content) > RECORD.size:
+            yield path.name, content[RECORD.size :].decode(), RECORD.unpack_from(content)[0]
+
+
+class Arena:
+    """One side-car and its publishers, in a folder of their own."""
+
+    def __init__(self, folder: Path, plan: Plan, sidecar: Sidecar) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed)
+        self.sidecar = sidecar
+        share = plan.trades // PUBLISHERS
+        rate = share / plan.seconds
+        self.publishers = [Publisher(folder, number, sidecar, share, rate) for number in range(PUBLISHERS)]
+        self.programs: list[Program] = [sidecar, *self.publishers]
+
+    def __enter__(self) -> Self:
+        self.sidecar.start()
+        for publisher in self.publishers:
+            publisher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for program in self.programs:
+            program.end()
+
+    def disturb(self, what: str, times: int, disturbance: Callable[[], None]) -> None:
+        """Disturb at random instants, spread over the time that publishing takes."""
+        self.plan.say(f"  {what}, {times} times in {self.plan.seconds:.0f} s")
+        instants = sorted(self.rng.uniform(0, self.plan.seconds) for _ in range(times))
+        started = time.monotonic()
+        for instant in instants:
+            time.sleep(max(0.0, started + instant - time.monotonic()))
+            disturbance()
+
+    def verdict(self) -> Verdict:
+        """Wait until the publishers are done, and compare what they published with what the side-car counted."""
+        verdict = Verdict()
+        for number, publisher in enumerate(self.publishers):
+            if not publisher.finish(timeout=120):
+                verdict.problems.append(f"publisher {number} did not get everything committed")
+                return verdict
+        trades, volume = {"buy": 0, "sell": 0}, {"buy": 0.0, "sell": 0.0}
+        for publisher in self.publishers:
+            for session, seed, returned in read_records(publisher.records):
+                put = self.sidecar.next_seq(session) - 1
+                # A kill may come after a trade is in the outbox and before the call has returned.
+                if not returned <= put <= returned + 1:
+                    verdict.problems.append(f"{session} is at {put} of {returned} trades")
+                for side, qty in islice(orders(seed), put):
+                    trades[side] += 1
+                    volume[side] += qty
+        samples = self.sidecar.samples()
+        for side in "buy", "sell":
+            verdict.expect(f"trades_total of {side}", samples[f'trades_total{{side="{side}"}}'], trades[side])
+            verdict.expect(f"volume_total of {side}", samples[f'volume_total{{side="{side}"}}'], volume[side])
+        verdict.expect("trades_lost_total", samples["trades_lost_total"], 0)
+        verdict.published = sum(trades.values())
+        self.plan.say(f"  {verdict.published:,} trades published in {self.sessions} sessions, {volume} units")
+        return verdict
+
+    @property
+    def sessions(self) -> int:
+        return sum(1 for publisher in self.publishers for _ in publisher.records.iterdir())
+
+
+def kill(folder: Path, plan: Plan) -> Verdict:
+    """SIGKILL at random instants: the side-car, and each of the publishers."""
+    with Arena(folder, plan, Sidecar(folder)) as arena:
+        victims: list[Program] = [arena.sidecar] * plan.sidecar_kills
+        for publisher in arena.publishers:
+            victims += [publisher] * plan.publisher_kills
+        arena.rng.shuffle(victims)
+
+        def kill_next() -> None:
+            victim = victims.pop()
+            victim.end()
+            victim.start()
+
+        arena.disturb("kill -9 the side-car or a publisher", len(victims), kill_next)
+        return arena.verdict()
+
+
+def freeze(folder: Path, plan: Plan) -> Verdict:
+    """SIGSTOP for up to two seconds, then SIGCONT."""
+    with Arena(folder, plan, Sidecar(folder)) as arena:
+
+        def freeze_one() -> None:
+            victim = arena.rng.choice(arena.programs)
+            victim.send(signal.SIGSTOP)
+            time.sleep(arena.rng.uniform(0, 2))
+            victim.send(signal.SIGCONT)
+
+        arena.disturb("SIGSTOP, SIGCONT", plan.sidecar_kills // 3, freeze_one)
+        return arena.verdict()
+
+
+def close_port(folder: Path, plan: Plan) -> Verdict:
+    """The side-car stops, and its ports are closed for up to three seconds."""
+    with Arena(folder, plan, Sidecar(folder)) as arena:
+
+        def stop_for_a_while() -> None:
+            arena.sidecar.end(signal.SIGTERM)
+            time.sleep(arena.rng.uniform(0, 3))
+            arena.sidecar.start()
+
+        arena.disturb("stop the side-car for a while", plan.sidecar_kills // 5, stop_for_a_while)
+        return arena.verdict()
+
+
+def fill_disk(folder: Path, plan: Plan) -> Verdict:
+    """The side-car's disk, a small one, is full for up to two seconds, and the side-car killed meanwhile or not."""
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+    try:
+        with Arena(folder, plan, Sidecar(folder, SIDECAR_STATE=str(disk / "state.sqlite3"))) as arena:
+
+            def fill_for_a_while() -> None:
+                ballast = disk / "ballast"
+                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+                time.sleep(arena.rng.uniform(0, 2))
+                dies = arena.rng.random() < 0.5
+                if dies:
+                    arena.sidecar.end()
+                ballast.unlink()
+                if dies:
+                    arena.sidecar.start()
+
+            arena.disturb("fill the side-car's disk", plan.sidecar_kills // 5, fill_for_a_while)
+            return arena.verdict()
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def reload(folder: Path, plan: Plan) -> Verdict:
+    """Hot reload: a source file of the side-car is saved again and again."""
+    source = folder / "src"
+    shutil.copytree(ROOT / "metrics-sidecar/src", source)
+    with Arena(folder, plan, Sidecar(folder, "--reload", PYTHONPATH=str(source))) as arena:
+        saved = source / "metrics_sidecar/ledger.py"
+
+        def save() -> None:
+            saved.write_text(saved.read_text() + "\n")
+
+        arena.disturb("save a source file", plan.sidecar_kills // 2, save)
+        return arena.verdict()
+
+
+SCENARIOS = {"kill": kill, "freeze": freeze, "close-port": close_port, "fill-disk": fill_disk, "reload": reload}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help="which of them; by default all")
+    parser.add_argument("--trades", type=int, default=300_000)
+    parser.add_argument("--sidecar-kills", type=int, default=30)
+    parser.add_argument("--publisher-kills", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    arguments = parser.parse_args()
+    plan = Plan(arguments.trades, arguments.sidecar_kills, arguments.publisher_kills, arguments.seed)
+    print(f"{plan.trades:,} trades from {PUBLISHERS} publishers, seed {plan.seed}")
+    failed = 0
+    for name in arguments.scenario or SCENARIOS:
+        print(f"{name}: {SCENARIOS[name].__doc__}")
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+            verdict = SCENARIOS[name](Path(folder), plan)
+        failed += bool(verdict.problems)
+        print(f"  {'WRONG: ' + '; '.join(verdict.problems) if verdict.problems else 'exact'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
