@@ -24,6 +24,9 @@ from typing import Self
 from chaos_publisher import RECORD, Task, orders
 from stack import ROOT, free_port, get
 
+from trading_app.outbox import MemoryOutbox
+from trading_app.publisher import TradePublisher
+
 PUBLISHERS = 3
 
 
@@ -74,14 +77,21 @@ class Program:
     def environ(self) -> dict[str, str]:
         return {}
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def send(self, number: signal.Signals) -> None:
-        if self._process and self._process.poll() is None:
+        if self._process and self.runs:
             os.killpg(self._process.pid, number)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         self.send(number)
         if self._process:
             self._process.wait(30)
+
+    def close(self) -> None:
+        self.end()
 
     def finish(self, timeout: float) -> bool:
         """Wait until it ends by itself; tell whether it does, and well."""
@@ -274,11 +284,11 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
                     while True:
                         file.write(bytes(4096))
                 time.sleep(arena.rng.uniform(0, 2))
-                dies = arena.rng.random() < 0.5
-                if dies:
+                if arena.rng.random() < 0.5:
                     arena.sidecar.end()
                 ballast.unlink()
-                if dies:
+                # Killed here, or refused to start on a full disk.
+                if not arena.sidecar.runs:
                     arena.sidecar.start()
 
             arena.disturb("fill the side-car's disk", plan.sidecar_kills // 5, fill_for_a_while)
@@ -301,12 +311,75 @@ def reload(folder: Path, plan: Plan) -> Verdict:
         return arena.verdict()
 
 
-SCENARIOS = {"kill": kill, "freeze": freeze, "close-port": close_port, "fill-disk": fill_disk, "reload": reload}
+def overflow(folder: Path, plan: Plan) -> Verdict:
+    """A full memory outbox while the side-car is away: delivered + lost = published."""
+    verdict = Verdict(published=plan.trades)
+    sidecar = Sidecar(folder)
+    capacity = plan.trades // 3
+    with (
+        contextlib.closing(sidecar),
+        TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=MemoryOutbox(capacity)) as publisher,
+    ):
+        publish(publisher, plan.trades)
+        sidecar.start()
+        verdict.expect("everything committed", publisher.flush(120), True)
+        verdict.expect("the publisher's count of lost trades", publisher.lost, plan.trades - capacity)
+        expect_counts(verdict, sidecar, counted=capacity, lost=publisher.lost)
+        plan.say(f"  {plan.trades:,} trades published, {publisher.lost:,} lost")
+    return verdict
+
+
+def amnesia(folder: Path, plan: Plan) -> Verdict:
+    """The side-car is killed and its state file deleted: the publisher goes on, what had been counted is lost."""
+    verdict = Verdict(published=plan.trades)
+    sidecar = Sidecar(folder)
+    half = plan.trades // 2
+    with (
+        contextlib.closing(sidecar),
+        TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=folder / "outbox") as publisher,
+    ):
+        sidecar.start()
+        publish(publisher, half)
+        verdict.expect("the first half committed", publisher.flush(120), True)
+        sidecar.end()
+        for path in folder.glob("sidecar.sqlite3*"):
+            path.unlink()
+        sidecar.start()
+        publish(publisher, plan.trades - half)
+        verdict.expect("the second half committed", publisher.flush(120), True)
+        expect_counts(verdict, sidecar, counted=plan.trades - half, lost=half)
+    plan.say(f"  {plan.trades:,} trades published, {half:,} forgotten")
+    return verdict
+
+
+def publish(publisher: TradePublisher, count: int) -> None:
+    for side, qty in islice(orders("chaos"), count):
+        publisher.publish(side, qty)
+
+
+def expect_counts(verdict: Verdict, sidecar: Sidecar, counted: int, lost: int) -> None:
+    samples = sidecar.samples()
+    trades = sum(samples[f'trades_total{{side="{side}"}}'] for side in ("buy", "sell"))
+    verdict.expect("trades counted", trades, counted)
+    verdict.expect("trades_lost_total", samples["trades_lost_total"], lost)
+
+
+SCENARIOS = {
+    "kill": kill,
+    "freeze": freeze,
+    "close-port": close_port,
+    "fill-disk": fill_disk,
+    "reload": reload,
+    "overflow": overflow,
+    "amnesia": amnesia,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help="which of them; by default all")
+    parser.add_argument(
+        "scenario", nargs="*", choices=[*SCENARIOS, []], metavar="scenario", help="which of them; by default all"
+    )
     parser.add_argument("--trades", type=int, default=300_000)
     parser.add_argument("--sidecar-kills", type=int, default=30)
     parser.add_argument("--publisher-kills", type=int, default=5)
