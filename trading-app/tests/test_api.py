@@ -63,6 +63,8 @@ def test_an_order_that_makes_no_trade_is_refused_with_the_reason(api: str, sidec
         ("buy", b"[1]", JSON, ["body"]),
         ("buy", b"{", JSON, ["body"]),
         ("buy", b"\xff", JSON, ["body"]),
+        ("buy", b'{"quantity": 5}', JSON, ["body", "quantity"]),
+        ("buy", b'{"qty": 5}', FORM, ["body", '{"qty": 5}']),
         ("buy", b"qty=0", FORM, ["body", "qty"]),
         ("buy", b"qty=many", FORM, ["body", "qty"]),
         ("buy", b"qty=", FORM, ["body", "qty"]),

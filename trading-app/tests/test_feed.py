@@ -36,9 +36,11 @@ def test_it_sends_as_many_as_told_and_sums_up(sidecar: FakeSidecar) -> None:
         assert result["volume"][side] == pytest.approx(sum(quantities))
 
 
-def test_it_stops_when_told_the_time(sidecar: FakeSidecar) -> None:
+def test_it_stops_when_told_the_time_and_keeps_its_rate(sidecar: FakeSidecar) -> None:
     ended = run("feed", "--rate", "100", "--duration", "0.5", **sidecar.environ)
     assert summary(ended.stdout)["published"] == 50
+    times = [trade["ts"] for trade in sidecar.receive_all()]
+    assert times[-1] - times[0] >= 0.48
 
 
 def test_ctrl_c_stops_it_cleanly(sidecar: FakeSidecar) -> None:
@@ -153,15 +155,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_speed_needs_a_ts_in_every_line(tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
-    path.write_text("side,qty,ts\nbuy,1,1000\nbuy,2,\n")
-    with pytest.raises(FileError, match="needs a ts"):
-        at_speed(read(path), 1.0)
+    for last in "buy,2,", "buy,2,999":
+        path.write_text(f"side,qty,ts\nbuy,1,1000\n{last}\n")
+        with pytest.raises(FileError, match="needs a ts"):
+            at_speed(read(path), 1.0)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--rate", "0"],
+        ["--rate", "nan"],
+        ["--rate", "inf"],
+        ["--duration", "1e400"],
         ["--count", "0"],
         ["--duration", "-1"],
         ["--count", "1", "--duration", "1"],

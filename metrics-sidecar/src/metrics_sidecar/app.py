@@ -39,9 +39,11 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         receiver.start()
-        yield
-        receiver.stop()
-        journal.close()
+        try:
+            yield
+        finally:
+            receiver.stop()
+            journal.close()
 
     app = FastAPI(title="metrics-sidecar", lifespan=lifespan)
     registry = CollectorRegistry()

@@ -89,4 +89,6 @@ class Journal:
         """Commit what is left and release the state file."""
         with self.lock:
             self.commit()
+            if self._uncommitted:
+                log.error("%s; what was received since is dropped, and comes again where it is tracked", self.problem)
             self._store.close()

@@ -73,15 +73,17 @@ class Receiver:
                 self._stopping.wait(_POLL_MS / 1000)
             elif self._socket.poll(_POLL_MS):
                 self._receive()
-        self._receive()
+        if not self._journal.problem:
+            self._receive()
 
     def _receive(self) -> None:
         """Take what is there, up to one batch."""
         batch = self._drain()
-        self.received += len(batch)
         messages = [message for frames in batch if (message := self._read(frames))]
-        if messages:
-            self._journal.enter(messages, time.time())
+        with self._journal.lock:
+            self.received += len(batch)
+            if messages:
+                self._journal.enter(messages, time.time())
 
     def _drain(self) -> list[list[bytes]]:
         batch: list[list[bytes]] = []

@@ -68,8 +68,9 @@ class Store:
         if not tables:
             self._db.executescript(_SCHEMA)
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+        (rows,) = self._db.execute("SELECT count(*) FROM totals").fetchone()
+        if verdict != "ok" or rows != 1:
+            raise sqlite3.DatabaseError(f"damaged: {verdict}, {rows} rows of totals")
         # A disk that takes no writes should say so now, not at the first trade.
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
 

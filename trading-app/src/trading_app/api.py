@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app.messages import Side
 from trading_app.outbox import OutboxError, open_outbox
@@ -22,6 +22,9 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 class Order(BaseModel):
     """What to trade: ``qty`` in units, above 0."""
+
+    # An order in other words than these must not become a trade of 1.
+    model_config = ConfigDict(extra="forbid")
 
     qty: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
 
@@ -45,8 +48,10 @@ def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        publisher.close()
+        try:
+            yield
+        finally:
+            publisher.close()
 
     app = FastAPI(title="trading-app", lifespan=lifespan)
 
@@ -59,7 +64,7 @@ def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
     )
     async def trade(side: Side, request: Request) -> Response | Accepted:
         """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""
-        is_form = request.headers.get("Content-Type", "").startswith(_FORMS)
+        is_form = request.headers.get("Content-Type", "").lower().startswith(_FORMS)
         order = await _read_order(request, is_form=is_form)
         try:
             trade = publisher.publish(side, order.qty)

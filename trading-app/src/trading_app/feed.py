@@ -21,7 +21,14 @@ from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+
+class _Positive(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return self.fail(f"{value!r} is no number", param, ctx) if math.isnan(number) else number
+
+
+_POSITIVE = _Positive(min=0, max=1e9, min_open=True)
 
 
 class Order(NamedTuple):
@@ -111,8 +118,8 @@ def at_speed(rows: Sequence[Row], speed: float) -> Iterator[Order]:
         FileError: a row has no ``ts``.
     """
     times = [row.ts for row in rows if row.ts is not None]
-    if len(times) < len(rows):
-        raise FileError("--speed needs a ts in every line of the file")
+    if len(times) < len(rows) or times != sorted(times):
+        raise FileError("--speed needs a ts in every line of the file, and none before the one above it")
     return (Order((ts - times[0]) / speed, row.side, row.qty) for row, ts in zip(rows, times, strict=True))
 
 

@@ -34,14 +34,14 @@ class OutboxInUse(OutboxError):
 class Session:
     """One unbroken sequence of trades, held from ``first_seq`` on; ``send_seq`` is the one to send next.
 
-    ``moved_at`` is for the publisher to note when the side-car's cursor last moved.
+    ``moved_at`` is where the publisher notes when the side-car's cursor last moved.
     """
 
     def __init__(self, name: str, first_seq: int = 1, messages: Iterable[bytes] = ()) -> None:
         self.name = name
         self.first_seq = first_seq
         self.send_seq = first_seq
-        self.moved_at = 0.0
+        self.moved_at = math.inf
         self._messages = deque(messages)
         self._gap = False
 

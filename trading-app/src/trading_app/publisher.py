@@ -1,6 +1,7 @@
 """The way a program emits trades."""
 
 import logging
+import math
 import threading
 import time
 from os import PathLike
@@ -179,9 +180,11 @@ class TradePublisher:
             for session in [session for session in self._outbox.sessions if session]:
                 next_seq = self._sidecar.next_seq(session.name)
                 now = time.monotonic()
-                if self._forget(session, next_seq) or not session.in_flight:
-                    session.moved_at = now
-                if session.in_flight and (self._away or now - session.moved_at >= _RESEND_AFTER):
+                moves = self._forget(session, next_seq) or not session.in_flight
+                session.moved_at = now if moves else min(session.moved_at, now)
+                if not session:
+                    session.moved_at = math.inf
+                elif session.in_flight and (self._away or now - session.moved_at >= _RESEND_AFTER):
                     self._rewind(session, next_seq)
                     session.moved_at = now
         except SidecarAway:

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-_TCP = re.compile(r"tcp://(?:\[[^\s\]]+\]|[^\s:/\[\]]+):(?P<port>\d+)")
+_TCP = re.compile(r"tcp://(?:\[[^\s\]]+\]|[^\s:/\[\]*]+):(?P<port>\d+)")
 _FORMS = {
     "WEBAPP_ZMQ_ADDR": ("not a ZeroMQ address", "Use the form tcp://localhost:5555"),
     "WEBAPP_SIDECAR_URL": ("not an HTTP address", "Use the form http://localhost:8001"),

@@ -34,8 +34,9 @@ class Sidecar:
         """The totals as of now.
 
         Raises:
-            SidecarAway: it did not answer.
+            SidecarAway: it did not answer, or says that it is not well.
         """
+        self._get("/health")
         text = self._get("/metrics")
         try:
             samples = {
@@ -74,5 +75,5 @@ class Sidecar:
             self._connection.close()
             raise SidecarAway(str(error)) from error
         if response.status != 200:
-            raise SidecarAway(f"it answers {response.status}")
+            raise SidecarAway(f"it answers {response.status}: {body[:200]}")
         return body

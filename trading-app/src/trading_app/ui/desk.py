@@ -27,16 +27,19 @@ class Desk:
         self._log: deque[Trade] = deque(maxlen=_LOG_LENGTH)
         self._asking = threading.Lock()
         self._asked_at = -_REFRESH
-        self._totals: Totals | None = None
+        self._totals: Totals | SidecarAway = SidecarAway("not asked yet")
 
-    def trade(self, side: Side, qty: float | None) -> None:
-        """Send a trade of ``qty`` units, None where what was typed is no number.
+    def trade(self, side: Side, quantity: str) -> None:
+        """Send a trade of the quantity that was typed.
 
         Raises:
             ValueError: the order makes no trade; the message says why.
+            OutboxError: the trade could not be kept, and was not sent.
         """
-        if qty is None:
-            raise ValueError("the quantity is not a number")
+        try:
+            qty = float(quantity)
+        except ValueError:
+            raise ValueError(f"the quantity must be a number such as 2.5, not {quantity!r}") from None
         self._log.appendleft(self._publisher.publish(side, qty))
 
     @property
@@ -54,14 +57,14 @@ class Desk:
         """Trades dropped because too many waited."""
         return self._publisher.lost
 
-    def totals(self) -> Totals | None:
-        """What the side-car has counted, at most `_REFRESH` seconds ago, or None while it is away."""
+    def totals(self) -> Totals | SidecarAway:
+        """What the side-car has counted, at most `_REFRESH` seconds ago, or why it does not tell."""
         with self._asking:
             if time.monotonic() - self._asked_at >= _REFRESH:
                 try:
                     self._totals = self._sidecar.totals()
-                except SidecarAway:
-                    self._totals = None
+                except SidecarAway as away:
+                    self._totals = away
                 self._asked_at = time.monotonic()
             return self._totals
 

@@ -1,5 +1,6 @@
 """The page: a ticket to trade with, the totals as the side-car counts them, a log of what was sent."""
 
+import threading
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -7,20 +8,41 @@ import streamlit as st
 from trading_app.messages import SIDES
 from trading_app.outbox import OutboxError
 from trading_app.settings import Settings
+from trading_app.sidecar import SidecarAway
 from trading_app.ui.desk import Desk
 
 
-# A hot reload makes Desk a new class: keyed by it, the desk of the old code is closed and one of the new code opened.
-@st.cache_resource(max_entries=1, on_release=Desk.close, show_spinner=False, hash_funcs={type: id})
-def open_desk(kind: type[Desk]) -> Desk:
-    return kind(Settings.from_environ(port=8501))
+class Room:
+    """Holds the one desk of the server.
+
+    A hot reload makes `Desk` a new class. The desk of the old one is closed first: two cannot share an outbox.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._desk: Desk | None = None
+
+    def desk(self, kind: type[Desk]) -> Desk:
+        with self._lock:
+            if type(self._desk) is not kind:
+                self.close()
+                self._desk = kind(Settings.from_environ(port=8501))
+            return self._desk
+
+    def close(self) -> None:
+        if self._desk:
+            self._desk.close()
+
+
+@st.cache_resource(show_spinner=False, on_release=lambda room: room.close())
+def room() -> Room:
+    return Room()
 
 
 def ticket(desk: Desk) -> None:
-    # With a default of its own the field would turn text into that default, and a trade of it.
-    st.session_state.setdefault("qty", 1.0)
     with st.form("ticket", enter_to_submit=False):
-        qty = st.number_input("Quantity", value=None, step=1.0, format="%g", key="qty")
+        # A number field drops what it cannot read: it would make 25 of 2,5.
+        quantity = st.text_input("Quantity", value="1")
         pressed = [
             side
             for side, column in zip(SIDES, st.columns(2), strict=True)
@@ -28,7 +50,7 @@ def ticket(desk: Desk) -> None:
         ]
     for side in pressed:
         try:
-            desk.trade(side, qty)
+            desk.trade(side, quantity)
         except (ValueError, OutboxError) as error:
             st.error(f"Nothing was sent: {error}.")
 
@@ -37,17 +59,25 @@ def ticket(desk: Desk) -> None:
 def live(desk: Desk) -> None:
     """What changes without a click: it is drawn anew every second."""
     totals = desk.totals()
-    if totals is None:
-        st.warning(f"The side-car is away. {desk.waiting:,} trades wait here and go on by themselves once it is back.")
+    waiting = f"{desk.waiting:,} trades wait here and go on by themselves."
+    if isinstance(totals, SidecarAway):
+        st.warning(f"The side-car is away ({totals}). {waiting}")
     else:
         st.badge("side-car up", icon=":material/check:", color="green")
+        if desk.waiting:
+            st.caption(waiting)
     if desk.lost:
         st.error(f"{desk.lost:,} trades were lost: too many waited.")
     for side, column in zip(SIDES, st.columns(2), strict=True):
-        trades, volume = (f"{totals.trades[side]:,.0f}", f"{totals.volume[side]:,g}") if totals else ("-", "-")
+        trades, volume = ("-", "-") if isinstance(totals, SidecarAway) else (number(by[side]) for by in totals)
         column.metric(f"{side.capitalize()} trades", trades)
         column.metric(f"{side.capitalize()} volume", volume)
     log(desk)
+
+
+def number(value: float) -> str:
+    """All digits that matter, none that do not."""
+    return f"{value:,.8f}".rstrip("0").rstrip(".")
 
 
 def log(desk: Desk) -> None:
@@ -61,7 +91,7 @@ def log(desk: Desk) -> None:
             {
                 "Time": datetime.fromtimestamp(trade.ts, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3],
                 "Side": trade.side,
-                "Quantity": f"{trade.qty:,g}",
+                "Quantity": number(trade.qty),
                 "State": status,
             }
             for trade, status in sent
@@ -69,8 +99,8 @@ def log(desk: Desk) -> None:
     )
 
 
-st.set_page_config(page_title="trading-telemetry", page_icon=":material/candlestick_chart:")
+st.set_page_config(page_title="trading-telemetry", page_icon="📈")
 st.title("trading-telemetry")
-desk = open_desk(Desk)
+desk = room().desk(Desk)
 ticket(desk)
 live(desk)
