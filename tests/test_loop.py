@@ -26,7 +26,9 @@ def click(page: Page, side: str) -> float:
 
 
 def shows_total(page: Page, name: str, value: str) -> None:
-    expect(page.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue")).to_have_text(value)
+    expect(page.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue")).to_have_text(
+        value, timeout=20_000
+    )
 
 
 def first_seen(prometheus: Prometheus, series: str, value: float) -> float:

@@ -8,7 +8,7 @@ import streamlit as st
 from trading_app.messages import SIDES
 from trading_app.outbox import OutboxError
 from trading_app.settings import Settings
-from trading_app.sidecar import SidecarAway
+from trading_app.sidecar import SidecarAway, Totals
 from trading_app.ui.desk import Desk
 
 
@@ -59,6 +59,16 @@ def ticket(desk: Desk) -> None:
 def live(desk: Desk) -> None:
     """What changes without a click: it is drawn anew every second."""
     totals = desk.totals()
+    with st.container():  # a place of its own, so that what is below stays where it is
+        status(desk, totals)
+    for side, column in zip(SIDES, st.columns(2), strict=True):
+        trades, volume = ("-", "-") if isinstance(totals, SidecarAway) else (number(by[side]) for by in totals)
+        column.metric(f"{side.capitalize()} trades", trades)
+        column.metric(f"{side.capitalize()} volume", volume)
+    log(desk)
+
+
+def status(desk: Desk, totals: Totals | SidecarAway) -> None:
     waiting = f"{desk.waiting:,} trades wait here and go on by themselves."
     if isinstance(totals, SidecarAway):
         st.warning(f"The side-car is away ({totals}). {waiting}")
@@ -68,11 +78,6 @@ def live(desk: Desk) -> None:
             st.caption(waiting)
     if desk.lost:
         st.error(f"{desk.lost:,} trades were lost: too many waited.")
-    for side, column in zip(SIDES, st.columns(2), strict=True):
-        trades, volume = ("-", "-") if isinstance(totals, SidecarAway) else (number(by[side]) for by in totals)
-        column.metric(f"{side.capitalize()} trades", trades)
-        column.metric(f"{side.capitalize()} volume", volume)
-    log(desk)
 
 
 def number(value: float) -> str:
