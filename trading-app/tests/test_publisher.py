@@ -150,15 +150,6 @@ def test_closing_sends_what_waits(absent: FakeSidecar) -> None:
     assert absent.receive()["side"] == "buy"
 
 
-def test_no_trade_waits_long_for_a_side_car_that_is_there(sidecar: FakeSidecar) -> None:
-    """What a publisher cannot send itself, because another sends, is sent without a further publish."""
-    with publisher_to(sidecar) as publisher:
-        publisher._sending.acquire()
-        publisher.publish("buy")
-        publisher._sending.release()
-        assert sidecar.receive(timeout=5.0)["seq"] == 1
-
-
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="not a ZeroMQ address: tcp://nowhere"):
         TradePublisher("tcp://nowhere", sidecar_url="http://localhost:8001")

@@ -19,10 +19,10 @@ class Trade(NamedTuple):
 
     def encode(self) -> bytes:
         """The trade as one message of ``contract/trade.schema.json``."""
+        side, qty, ts, session, seq = self
         return (
-            f'{{"type":"trade","side":"{self.side}","qty":{self.qty!r},"ts":{self.ts!r},'
-            f'"session":"{self.session}","seq":{self.seq}}}'
-        ).encode()
+            f'{{"type":"trade","side":"{side}","qty":{qty!r},"ts":{ts!r},"session":"{session}","seq":{seq}}}'.encode()
+        )
 
 
 def encode_gap_fill(session: str, new_seq: int) -> bytes:

@@ -4,8 +4,8 @@ import fcntl
 import logging
 import math
 import re
+import secrets
 import sqlite3
-import uuid
 from collections import deque
 from collections.abc import Iterable
 from itertools import count, groupby
@@ -32,54 +32,42 @@ class OutboxInUse(OutboxError):
 
 
 class Session:
-    """One unbroken sequence of trades, held from ``first_seq`` on; ``send_seq`` is the one to send next.
+    """One unbroken sequence of trades.
 
-    ``moved_at`` is where the publisher notes when the side-car's cursor last moved.
+    ``messages`` are those from ``first_seq`` on; ``send_seq`` is sent next, ``next_seq`` is the next new one's.
+    ``gap`` tells that a gap fill goes first. ``moved_at`` is where the publisher notes when the side-car's cursor moved.
     """
 
     def __init__(self, name: str, first_seq: int = 1, messages: Iterable[bytes] = ()) -> None:
         self.name = name
+        self.messages = deque(messages)
         self.first_seq = first_seq
         self.send_seq = first_seq
+        self.next_seq = first_seq + len(self.messages)
         self.moved_at = math.inf
-        self._messages = deque(messages)
-        self._gap = False
+        self.gap = False
 
     def __len__(self) -> int:
-        return len(self._messages)
-
-    @property
-    def next_seq(self) -> int:
-        """The number of the trade after the last one held."""
-        return self.first_seq + len(self._messages)
+        return len(self.messages)
 
     @property
     def in_flight(self) -> int:
         """Trades sent and not known to be committed."""
         return self.send_seq - self.first_seq
 
-    @property
-    def unsent(self) -> int:
-        return self.next_seq - self.send_seq
-
-    def hold(self, message: bytes) -> None:
-        self._messages.append(message)
-
     def drop_oldest(self) -> None:
         """Let go of the oldest trade although nobody has it."""
-        self._messages.popleft()
+        self.messages.popleft()
         self.first_seq += 1
         if self.send_seq < self.first_seq:
             self.send_seq = self.first_seq
-            self._gap = True
+            self.gap = True
 
     def forget(self, next_seq: int) -> int:
         """Let go of the trades below ``next_seq``, which are committed; return how many those were."""
-        count = min(next_seq, self.next_seq) - self.first_seq
-        if count <= 0:
-            return 0
+        count = max(0, min(next_seq, self.next_seq) - self.first_seq)
         for _ in range(count):
-            self._messages.popleft()
+            self.messages.popleft()
         self.first_seq += count
         self.send_seq = max(self.send_seq, self.first_seq)
         return count
@@ -87,18 +75,19 @@ class Session:
     def rewind(self, next_seq: int) -> None:
         """Send everything again, to a side-car that expects ``next_seq``."""
         self.send_seq = self.first_seq
-        self._gap = next_seq < self.first_seq
+        self.gap = next_seq < self.first_seq
 
     def next_message(self) -> tuple[int, bytes] | None:
         """The message to send next, and what to hand to `sent` when it is; None where there is none."""
-        if self._gap:
+        if self.gap:
             return self.first_seq, encode_gap_fill(self.name, self.first_seq)
-        if self.unsent:
-            return self.send_seq + 1, self._messages[self.send_seq - self.first_seq]
+        if self.send_seq < self.next_seq:
+            return self.send_seq + 1, self.messages[self.send_seq - self.first_seq]
         return None
 
     def sent(self, upto: int) -> None:
-        self._gap = self._gap and upto < self.first_seq
+        """Note that everything below ``upto`` has been sent."""
+        self.gap = self.gap and upto < self.first_seq
         self.send_seq = max(self.send_seq, upto)
 
 
@@ -129,9 +118,7 @@ class MemoryOutbox:
         if ts - self._last_put > _SESSION_IDLE and not session:
             session = self.sessions[-1] = _new_session()
         trade = Trade(side, qty, ts, session.name, session.next_seq)
-        message = trade.encode()
-        self._keep(session.name, trade.seq, message)
-        session.hold(message)
+        self._hold(session, trade.encode())
         self._last_put = ts
         self._held += 1
         if self._held > self._capacity:
@@ -179,11 +166,13 @@ class MemoryOutbox:
             seq = self._dropped.pop()[1].start
         self._dropped.append((session.name, range(seq, session.first_seq)))
 
-    def _keep(self, session: str, seq: int, message: bytes) -> None:
-        """Keep a message somewhere that outlives the process."""
+    def _hold(self, session: Session, message: bytes) -> None:
+        """Hold the session's next message."""
+        session.messages.append(message)
+        session.next_seq += 1
 
     def _remove(self, session: str, end_seq: int) -> None:
-        """Remove the messages of a session from there, those below ``end_seq``."""
+        """Remove messages below ``end_seq`` from where they outlive the process."""
 
 
 class FileOutbox(MemoryOutbox):
@@ -251,11 +240,12 @@ class FileOutbox(MemoryOutbox):
             self.sessions.insert(0, Session(name, held[0][1], (message for _, _, message in held)))
             self._held += len(held)
 
-    def _keep(self, session: str, seq: int, message: bytes) -> None:
+    def _hold(self, session: Session, message: bytes) -> None:
         try:
-            self._db.execute("INSERT INTO trades VALUES (?, ?, ?)", (session, seq, message))
+            self._db.execute("INSERT INTO trades VALUES (?, ?, ?)", (session.name, session.next_seq, message))
         except sqlite3.Error as error:
             raise OutboxError(f"{self._path}: {error}. The trade was not sent") from None
+        super()._hold(session, message)
 
     def _remove(self, session: str, end_seq: int) -> None:
         try:
@@ -303,4 +293,4 @@ def _lock(path: Path) -> IO[str]:
 
 
 def _new_session() -> Session:
-    return Session(uuid.uuid4().hex)
+    return Session(secrets.token_hex(8))

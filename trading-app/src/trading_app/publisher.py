@@ -17,10 +17,10 @@ from trading_app.sidecar import Sidecar, SidecarAway
 
 _ASK_INTERVAL = 0.05
 _RESEND_AFTER = 1.0
-# What one holder of a lock does at most before others get their turn.
+# How long a socket that takes nothing is left alone, at first.
+_PAUSE = 0.001
+# So many trades are forgotten at most before others get the lock.
 _CHUNK = 500
-# A few trades that wait are sent by whoever publishes next, more by the publisher's own thread.
-_FEW = 16
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +56,13 @@ class TradePublisher:
             self._outbox.close()
             raise
         self._sidecar = Sidecar(sidecar_url)
-        # Guards the outbox; not held while anything is sent or asked.
+        # Guards outbox and socket. It is held for one message at a time, and while nothing is waited for.
         self._lock = threading.Lock()
         self._delivered = threading.Condition(self._lock)
-        # Held by the thread that sends, so that trades leave in sequence.
-        self._sending = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._away = False
+        self._idle = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
@@ -80,15 +79,11 @@ class TradePublisher:
             if self._closed:
                 raise RuntimeError("the publisher is closed")
             trade = self._outbox.put(side, float(qty), time.time())
-            is_first = len(self._outbox) == 1
-            few_wait = self._outbox.sessions[-1].unsent <= _FEW
-        sent = False
-        if few_wait and self._sending.acquire(blocking=False):
-            try:
-                sent = self._send(_FEW)
-            finally:
-                self._sending.release()
-        if (is_first or not sent) and not self._wake.is_set():
+            session = self._outbox.sessions[-1]
+            # One that is not next in its sequence waits for those before it.
+            is_next = session.send_seq == trade.seq and not session.gap
+            sent = is_next and self._send(session, trade.seq + 1, session.messages[-1])
+        if not sent or self._idle:
             self._wake.set()
         return trade
 
@@ -124,7 +119,6 @@ class TradePublisher:
             self._closed = True
         self._wake.set()
         self._thread.join()
-        self._sending.acquire()  # for good: no publish that is under way may use the socket any more
         self._socket.close()
         self._sidecar.close()
         self._outbox.close()
@@ -137,30 +131,23 @@ class TradePublisher:
     ) -> None:
         self.close()
 
-    def _send(self, limit: int) -> bool:
-        """Send up to ``limit`` messages; tell whether the socket took them. For the holder of ``_sending``."""
-        due = self._next_message()
-        while due and limit:
-            session, upto, message = due
-            try:
-                self._socket.send(message, zmq.NOBLOCK)
-            except zmq.Again:
-                return False
-            with self._lock:
-                session.sent(upto)
-                due = self._outbox.next_message()
-            limit -= 1
+    def _send(self, session: Session, upto: int, message: bytes) -> bool:
+        """Hand a message to the socket, unless it takes none; tell whether it did. For the holder of the lock."""
+        try:
+            self._socket.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        session.sent(upto)
         return True
-
-    def _next_message(self) -> tuple[Session, int, bytes] | None:
-        with self._lock:
-            return self._outbox.next_message()
 
     def _run(self) -> None:
         ask_at = 0.0
         while not self._closed:
-            self._wake.wait(_ASK_INTERVAL if self._outbox else None)
+            with self._lock:
+                self._idle = not self._outbox and not self._closed
+            self._wake.wait(None if self._idle else _ASK_INTERVAL)
             self._wake.clear()
+            self._idle = False
             self._send_backlog()
             if time.monotonic() >= ask_at:
                 self._settle()
@@ -169,10 +156,18 @@ class TradePublisher:
     def _send_backlog(self) -> None:
         """Send what waits, for as long as the next question has time."""
         deadline = time.monotonic() + _ASK_INTERVAL
-        with self._sending:
-            while self._next_message() and (left := deadline - time.monotonic()) > 0:
-                if self._socket.poll(round(left * 1000), zmq.POLLOUT):
-                    self._send(_CHUNK)
+        pause = _PAUSE
+        while time.monotonic() < deadline:
+            with self._lock:
+                due = self._outbox.next_message()
+                if due is None:
+                    return
+                sent = self._send(*due)
+            if sent:
+                pause = _PAUSE
+            else:
+                time.sleep(pause)
+                pause *= 2
 
     def _settle(self) -> None:
         """Ask what is committed, forget that, and rewind where nothing moves or the side-car was away."""
@@ -205,7 +200,7 @@ class TradePublisher:
         return forgotten > 0
 
     def _rewind(self, session: Session, next_seq: int) -> None:
-        with self._sending, self._lock:
+        with self._lock:
             log.info("sending %d trades again, from %d on", session.in_flight, session.first_seq)
             session.rewind(next_seq)
 
