@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -52,16 +53,16 @@ def time_calls(calls: Timed) -> None:
             push.connect(sidecar.address)
             message = Trade("buy", 1.0, time.time(), "bench", 1).encode()
             push.send(message)  # connects
-            publisher = UntrackedPublisher(push)
+            plain = UntrackedPublisher(push)
             record(calls, "raw send of the same bytes", lambda: push.send(message))
-            record(calls, "untracked", lambda: publisher.publish("buy"))
+            record(calls, "untracked", lambda: plain.publish("buy"))
         for name, outbox in (
             ("tracked, memory outbox", MemoryOutbox()),
             ("tracked, durable outbox", FileOutbox(Path(folder) / "outbox")),
         ):
             with TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox) as publisher:
                 publisher.publish("buy")
-                record(calls, name, lambda publisher=publisher: publisher.publish("buy"))
+                record(calls, name, partial(publisher.publish, "buy"))
 
 
 class UntrackedPublisher:
@@ -109,8 +110,12 @@ def time_side_car(rates: Timed) -> None:
                 started = time.perf_counter()
                 for message in messages:
                     push.send(message)
-                eventually(lambda sidecar=sidecar: sidecar.samples()['trades_total{side="buy"}'] == MESSAGES, 120)
+                eventually(partial(has_counted_all, sidecar), 120)
                 rates.setdefault(name, []).append(MESSAGES / (time.perf_counter() - started))
+
+
+def has_counted_all(sidecar: Sidecar) -> bool:
+    return sidecar.samples()['trades_total{side="buy"}'] == MESSAGES
 
 
 def report(title: str, figures: Timed, unit: str, scale: float) -> None:

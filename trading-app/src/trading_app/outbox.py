@@ -35,7 +35,7 @@ class Session:
     """One unbroken sequence of trades.
 
     ``messages`` are those from ``first_seq`` on; ``send_seq`` is sent next, ``next_seq`` is the next new one's.
-    ``gap`` tells that a gap fill goes first. ``moved_at`` is where the publisher notes when the side-car's cursor moved.
+    ``gap`` tells that a gap fill goes first. ``moved_at`` is the publisher's note of when the side-car's cursor moved.
     """
 
     def __init__(self, name: str, first_seq: int = 1, messages: Iterable[bytes] = ()) -> None:
