@@ -73,8 +73,7 @@ class UntrackedPublisher:
         self._lock = threading.Lock()
 
     def publish(self, side: Side, qty: float = 1.0) -> Trade:
-        check_order(side, qty)
-        trade = Trade(side, float(qty), time.time(), "", 0)
+        trade = Trade(*check_order(side, qty), time.time(), "", 0)
         message = f'{{"type":"trade","side":"{trade.side}","qty":{trade.qty!r},"ts":{trade.ts!r}}}'.encode()
         with self._lock:
             self._push.send(message, zmq.NOBLOCK)

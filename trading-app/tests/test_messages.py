@@ -2,6 +2,8 @@
 
 import json
 import math
+from decimal import Decimal
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -19,10 +21,20 @@ def test_a_trade_is_written_so_that_it_reads_back_the_same(side: Side, qty: floa
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("qty", [1, 0.001, 1e9])
 def test_an_order_of_some_quantity_is_fine(side: str, qty: float) -> None:
-    check_order(side, qty)
+    assert check_order(side, qty) == (side, qty)
 
 
-@pytest.mark.parametrize("qty", [0, -1, math.nan, math.inf, -math.inf])
+class Way(str, Enum):  # noqa: UP042 - a StrEnum formats as its value, this one does not
+    BUY = "buy"
+
+
+def test_what_equals_a_side_or_a_number_is_written_as_one() -> None:
+    side, qty = check_order(Way.BUY, Decimal("2.5"))
+    assert (type(side), type(qty)) == (str, float)
+    assert b'"side":"buy","qty":2.5,' in Trade(side, qty, 100.0, "s", 1).encode()
+
+
+@pytest.mark.parametrize("qty", [0, -1, math.nan, math.inf, -math.inf, 10**400, Decimal("1e-400")])
 def test_an_order_of_no_quantity_is_refused(qty: float) -> None:
     with pytest.raises(ValueError, match="quantity must be a finite number above 0"):
         check_order("buy", qty)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +163,17 @@ def test_programs_of_one_name_have_outboxes_of_their_own_and_inherit_what_is_lef
     heir.close()
 
 
+def test_a_left_over_that_cannot_be_read_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "feed-2").write_text("my shopping list\n" * 100)
+    (tmp_path / "feed-3").mkdir()
+    (tmp_path / "feed-4.lock").mkdir()
+    (tmp_path / "feed-4").touch()
+    outbox = open_outbox(str(tmp_path), "feed")
+    assert put(outbox, 1).next_seq == 2
+    outbox.close()
+    assert any("feed-2" in message and "left as it is" in message for message in caplog.messages)
+
+
 def test_without_a_folder_the_outbox_is_in_memory() -> None:
     assert type(open_outbox("", "ui")) is MemoryOutbox
 
@@ -185,9 +195,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_a_trade_that_the_file_cannot_take_is_refused_and_not_sent(tmp_path: Path) -> None:
     outbox = FileOutbox(tmp_path / "bot")
     put(outbox, 1)
-    with sqlite3.connect(tmp_path / "bot") as database:
-        database.execute("DROP TABLE trades")
-    database.close()
+    outbox._db.execute("PRAGMA query_only = ON")  # as a disk that takes no writes
     with pytest.raises(OutboxError, match="The trade was not sent"):
         outbox.put("buy", 1.0, 100.0)
     assert sent_from(outbox) == [1]

@@ -150,6 +150,40 @@ def test_closing_sends_what_waits(absent: FakeSidecar) -> None:
     assert absent.receive()["side"] == "buy"
 
 
+def test_many_may_close_it_at_once(absent: FakeSidecar) -> None:
+    publisher = publisher_to(absent)
+    publisher.publish("buy")
+    threads = [threading.Thread(target=publisher.close, args=(0.1,), daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_flush_does_not_wait_for_what_is_published_meanwhile(sidecar: FakeSidecar) -> None:
+    stop = threading.Event()
+
+    def go_on() -> None:
+        while not stop.wait(0.001):
+            publisher.publish("sell")
+
+    with publisher_to(sidecar) as publisher:
+        flow = threading.Thread(target=go_on)
+        flow.start()
+        publisher.publish("buy")
+        flushed = publisher.flush(20)
+        stop.set()
+        flow.join()
+    assert flushed
+
+
+@pytest.mark.parametrize("url", ["localhost:8001", "http://localhost:abc", "ftp://localhost", "http://"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        TradePublisher("tcp://localhost:5555", sidecar_url=url)
+
+
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="not a ZeroMQ address: tcp://nowhere"):
         TradePublisher("tcp://nowhere", sidecar_url="http://localhost:8001")

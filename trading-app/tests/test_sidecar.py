@@ -54,7 +54,9 @@ def test_a_cursor_is_read_from_its_session(url: str, monkeypatch: pytest.MonkeyP
     assert Sidecar(url).next_seq("a") == 43
 
 
-@pytest.mark.parametrize("status, body", [(503, '{"next_seq": 1}'), (200, "hello"), (200, "[]"), (200, "{}")])
+@pytest.mark.parametrize(
+    "status, body", [(503, '{"next_seq": 1}'), (200, "hello"), (200, "[]"), (200, "{}"), (200, '{"next_seq": 1e999}')]
+)
 def test_a_cursor_that_is_none_is_not_taken_for_one(
     url: str, monkeypatch: pytest.MonkeyPatch, status: int, body: str
 ) -> None:

@@ -27,7 +27,8 @@ class Journal:
         self._store = store
         self._uncommitted = False
         self._due = 0.0
-        self._forget_at = 0.0
+        # Not at once: a publisher that was away as long as the side-car still has to ask for its cursor.
+        self._forget_at = time.monotonic() + FORGET_INTERVAL
         self.lock = threading.RLock()
         self.ledger = store.load()
         self.totals = self.ledger.totals()

@@ -16,6 +16,8 @@ from metrics_sidecar.settings import TCP, SettingError, try_bind
 _BATCH = 1000
 _POLL_MS = 50
 _LOG_INTERVAL = 1.0
+# A publisher that goes on and on must not keep a stop from ending.
+_STOP_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -73,17 +75,19 @@ class Receiver:
                 self._stopping.wait(_POLL_MS / 1000)
             elif self._socket.poll(_POLL_MS):
                 self._receive()
-        if not self._journal.problem:
-            self._receive()
+        deadline = time.monotonic() + _STOP_SECONDS
+        while not self._journal.problem and time.monotonic() < deadline and self._receive():
+            continue
 
-    def _receive(self) -> None:
-        """Take what is there, up to one batch."""
+    def _receive(self) -> bool:
+        """Take what is there, up to one batch; tell whether there was anything."""
         batch = self._drain()
         messages = [message for frames in batch if (message := self._read(frames))]
         with self._journal.lock:
             self.received += len(batch)
             if messages:
                 self._journal.enter(messages, time.time())
+        return bool(batch)
 
     def _drain(self) -> list[list[bytes]]:
         batch: list[list[bytes]] = []

@@ -1,7 +1,7 @@
 """The wire contract, from the publisher's side: what a trade is and how it is written."""
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, SupportsFloat, get_args
 
 type Side = Literal["buy", "sell"]
 
@@ -30,13 +30,20 @@ def encode_gap_fill(session: str, new_seq: int) -> bytes:
     return f'{{"type":"gap_fill","session":"{session}","new_seq":{new_seq}}}'.encode()
 
 
-def check_order(side: str, qty: float) -> None:
-    """Refuse an order that would not make a trade.
+def check_order(side: str, qty: SupportsFloat) -> tuple[Side, float]:
+    """The order as it may be written: a plain string, a plain float.
 
     Raises:
         ValueError: the side is unknown, or the quantity is not a finite number above 0; the message says which.
     """
-    if side not in SIDES:
-        raise ValueError(f"side must be buy or sell, not {side!r}")
-    if not 0 < qty < math.inf:
-        raise ValueError(f"the quantity must be a finite number above 0, not {qty:g}")
+    try:
+        plain_side = SIDES[SIDES.index(side)]
+    except ValueError:
+        raise ValueError(f"side must be buy or sell, not {side!r}") from None
+    try:
+        plain_qty = float(qty)
+    except OverflowError:
+        plain_qty = math.inf
+    if not 0 < plain_qty < math.inf:
+        raise ValueError(f"the quantity must be a finite number above 0, not {plain_qty:g}")
+    return plain_side, plain_qty

@@ -87,8 +87,8 @@ class Session:
 
     def sent(self, upto: int) -> None:
         """Note that everything below ``upto`` has been sent."""
-        self.gap = self.gap and upto < self.first_seq
-        self.send_seq = max(self.send_seq, upto)
+        self.gap = False
+        self.send_seq = upto
 
 
 class MemoryOutbox:
@@ -199,13 +199,17 @@ class FileOutbox(MemoryOutbox):
         except OSError as error:
             raise OutboxError(f"{path}: {error.strerror}. Use a path that this user can write") from None
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise OutboxError(f"{path}: {error}. Use a path that this user can write") from None
+        try:
             self._prepare()
             for other in others:
                 self._empty(other)
             self._load()
         except sqlite3.Error as error:
-            self._lock.close()
+            self.close()
             raise OutboxError(f"{path}: {error}. Move the file away, or use another path") from None
 
     def close(self) -> None:
@@ -213,6 +217,7 @@ class FileOutbox(MemoryOutbox):
         self._lock.close()
 
     def _prepare(self) -> None:
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         # What a killed process has committed is there; only a power cut can take it.
         self._db.execute("PRAGMA synchronous = NORMAL")
@@ -224,14 +229,20 @@ class FileOutbox(MemoryOutbox):
     def _empty(self, other: Path) -> None:
         try:
             lock = _lock(other)
-        except BlockingIOError:
+        except OSError:  # in use, or not ours
             return
         with lock:
-            self._db.execute("ATTACH ? AS other", (str(other),))
-            # A crash in between leaves trades in both files: they count once all the same.
-            self._db.execute("INSERT OR IGNORE INTO trades SELECT * FROM other.trades")
-            self._db.execute("DELETE FROM other.trades")
-            self._db.execute("DETACH other")
+            try:
+                self._db.execute("ATTACH ? AS other", (str(other),))
+                try:
+                    # A crash in between leaves trades in both files: they count once all the same.
+                    self._db.execute("INSERT OR IGNORE INTO trades SELECT * FROM other.trades")
+                    self._db.execute("PRAGMA main.wal_checkpoint(FULL)")
+                    self._db.execute("DELETE FROM other.trades")
+                finally:
+                    self._db.execute("DETACH other")
+            except sqlite3.Error as error:
+                log.warning("%s: %s; left as it is", other, error)
 
     def _load(self) -> None:
         rows = self._db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq").fetchall()
@@ -242,7 +253,9 @@ class FileOutbox(MemoryOutbox):
 
     def _hold(self, session: Session, message: bytes) -> None:
         try:
-            self._db.execute("INSERT INTO trades VALUES (?, ?, ?)", (session.name, session.next_seq, message))
+            self._db.execute(
+                "INSERT OR REPLACE INTO trades VALUES (?, ?, ?)", (session.name, session.next_seq, message)
+            )
         except sqlite3.Error as error:
             raise OutboxError(f"{self._path}: {error}. The trade was not sent") from None
         super()._hold(session, message)

@@ -12,7 +12,7 @@ from typing import Self
 import zmq
 
 from trading_app.messages import Side, Trade, check_order
-from trading_app.outbox import FileOutbox, MemoryOutbox, Session, Status
+from trading_app.outbox import FileOutbox, MemoryOutbox, OutboxError, Session, Status
 from trading_app.sidecar import Sidecar, SidecarAway
 
 _ASK_INTERVAL = 0.05
@@ -37,29 +37,25 @@ class TradePublisher:
         outbox: where trades are kept: an outbox, the path of a file, or None for the memory of this process.
 
     Raises:
-        ValueError: ``address`` is not a ZeroMQ address.
+        ValueError: ``address`` is not a ZeroMQ address, or ``sidecar_url`` not an HTTP address.
         OutboxError: the outbox file is in use by another process, or cannot be used.
     """
 
     def __init__(
         self, address: str, *, sidecar_url: str, outbox: MemoryOutbox | str | PathLike[str] | None = None
     ) -> None:
-        if outbox is None:
-            self._outbox = MemoryOutbox()
-        elif isinstance(outbox, MemoryOutbox):
-            self._outbox = outbox
-        else:
-            self._outbox = FileOutbox(Path(outbox))
-        try:
-            self._socket = _connect(address)
-        except ValueError:
-            self._outbox.close()
-            raise
         self._sidecar = Sidecar(sidecar_url)
+        self._socket = _connect(address)
+        try:
+            self._outbox = _open(outbox)
+        except OutboxError:
+            self._socket.close()
+            raise
         # Guards outbox and socket. It is held for one message at a time, and while nothing is waited for.
         self._lock = threading.Lock()
         self._delivered = threading.Condition(self._lock)
         self._wake = threading.Event()
+        self._closing = threading.Lock()
         self._closed = False
         self._away = False
         self._idle = False
@@ -74,11 +70,11 @@ class TradePublisher:
             OutboxError: the outbox file could not take the trade; it was not sent.
             RuntimeError: the publisher is closed.
         """
-        check_order(side, qty)
+        side, qty = check_order(side, qty)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the publisher is closed")
-            trade = self._outbox.put(side, float(qty), time.time())
+            trade = self._outbox.put(side, qty, time.time())
             session = self._outbox.sessions[-1]
             # One that is not next in its sequence waits for those before it.
             is_next = session.send_seq == trade.seq and not session.gap
@@ -94,7 +90,10 @@ class TradePublisher:
 
     @property
     def lost(self) -> int:
-        """Trades dropped from a full outbox."""
+        """Trades dropped from a full outbox before they were known to be committed.
+
+        Some of them may have been: what the side-car missed for good is in its ``trades_lost_total``.
+        """
         return self._outbox.lost
 
     def status(self, trade: Trade) -> Status:
@@ -103,25 +102,27 @@ class TradePublisher:
             return self._outbox.status(trade)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to ``timeout`` seconds until the side-car has committed everything; tell whether it has."""
+        """Wait up to ``timeout`` seconds for what is published by now to be committed; tell whether it is."""
         with self._delivered:
-            return self._delivered.wait_for(lambda: not self._outbox, timeout)
+            ends = [(session, session.next_seq) for session in self._outbox.sessions]
+            return self._delivered.wait_for(lambda: all(session.first_seq >= end for session, end in ends), timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Flush, for ``timeout`` seconds at the most, and let go of socket and outbox. Closing twice does no harm.
 
         What is not committed by then stays in an outbox file, and is lost with an outbox in memory.
         """
-        if self._closed:
-            return
-        self.flush(timeout)
-        with self._lock:
-            self._closed = True
-        self._wake.set()
-        self._thread.join()
-        self._socket.close()
-        self._sidecar.close()
-        self._outbox.close()
+        with self._closing:
+            if self._socket.closed:
+                return
+            self.flush(timeout)
+            with self._lock:
+                self._closed = True
+            self._wake.set()
+            self._thread.join()
+            self._sidecar.close()
+            self._outbox.close()
+            self._socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,29 +172,30 @@ class TradePublisher:
 
     def _settle(self) -> None:
         """Ask what is committed, forget that, and rewind where nothing moves or the side-car was away."""
-        try:
-            for session in [session for session in self._outbox.sessions if session]:
+        was_away, self._away = self._away, False
+        for session in [session for session in self._outbox.sessions if session]:
+            if self._closed:
+                return
+            try:
                 next_seq = self._sidecar.next_seq(session.name)
-                now = time.monotonic()
-                moves = self._forget(session, next_seq) or not session.in_flight
-                session.moved_at = now if moves else min(session.moved_at, now)
-                if not session:
-                    session.moved_at = math.inf
-                elif session.in_flight and (self._away or now - session.moved_at >= _RESEND_AFTER):
-                    self._rewind(session, next_seq)
-                    session.moved_at = now
-        except SidecarAway:
-            self._away = True
-        else:
-            self._away = False
+            except SidecarAway:
+                self._away = True
+                return
+            now = time.monotonic()
+            moves = self._forget(session, next_seq) or not session.in_flight
+            session.moved_at = now if moves else min(session.moved_at, now)
+            if not session:
+                session.moved_at = math.inf
+            elif session.in_flight and (was_away or now - session.moved_at >= _RESEND_AFTER):
+                self._rewind(session, next_seq)
+                session.moved_at = now
 
     def _forget(self, session: Session, next_seq: int) -> bool:
         forgotten = 0
         while session.first_seq < next_seq:
             with self._lock:
                 count = self._outbox.forget(session, min(next_seq, session.first_seq + _CHUNK))
-                if not self._outbox:
-                    self._delivered.notify_all()
+                self._delivered.notify_all()
             if not count:
                 break
             forgotten += count
@@ -201,8 +203,14 @@ class TradePublisher:
 
     def _rewind(self, session: Session, next_seq: int) -> None:
         with self._lock:
-            log.info("sending %d trades again, from %d on", session.in_flight, session.first_seq)
+            log.warning("sending %d trades again, from %d on", session.in_flight, session.first_seq)
             session.rewind(next_seq)
+
+
+def _open(outbox: MemoryOutbox | str | PathLike[str] | None) -> MemoryOutbox:
+    if outbox is None:
+        return MemoryOutbox()
+    return outbox if isinstance(outbox, MemoryOutbox) else FileOutbox(Path(outbox))
 
 
 def _connect(address: str) -> zmq.Socket[bytes]:
@@ -210,6 +218,9 @@ def _connect(address: str) -> zmq.Socket[bytes]:
     # Without a connection the socket takes nothing: what waits, waits in the outbox.
     connected.setsockopt(zmq.IMMEDIATE, 1)
     connected.setsockopt(zmq.LINGER, 1000)
+    # A host that vanished without a word would keep the connection, and what is sent into it, for many minutes.
+    connected.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+    connected.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
     try:
         connected.connect(address)
     except zmq.ZMQError as error:

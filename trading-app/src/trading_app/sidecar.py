@@ -22,13 +22,19 @@ class SidecarAway(Exception):
 
 
 class Sidecar:
-    """Asks the side-car at ``url`` over one connection, for one thread; waits ``timeout`` seconds at most."""
+    """Asks the side-car at ``url`` over one connection, for one thread; ``timeout`` in seconds is for each read.
+
+    Raises:
+        ValueError: ``url`` is not an HTTP address.
+    """
 
     def __init__(self, url: str, timeout: float = 0.5) -> None:
         parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"not an HTTP address: {url}")
         connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._path = parts.path.rstrip("/")
-        self._connection = connect(parts.netloc, timeout=timeout)
+        self._connection = connect(parts.hostname, parts.port, timeout=timeout)
 
     def totals(self) -> Totals:
         """The totals as of now.
@@ -60,20 +66,32 @@ class Sidecar:
         text = self._get(f"/sessions/{session}")
         try:
             return int(json.loads(text)["next_seq"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SidecarAway(f"it answers nonsense: {error}") from error
 
     def close(self) -> None:
         self._connection.close()
 
     def _get(self, path: str) -> str:
+        was_open = self._connection.sock is not None
+        try:
+            return self._ask(path)
+        except ConnectionError as error:
+            # A server closes a connection that has been quiet for a while.
+            if was_open:
+                return self._get(path)
+            raise SidecarAway(str(error)) from error
+        except (OSError, HTTPException, UnicodeError) as error:
+            raise SidecarAway(str(error)) from error
+
+    def _ask(self, path: str) -> str:
         try:
             self._connection.request("GET", self._path + path)
             response = self._connection.getresponse()
             body = response.read().decode()
-        except (OSError, HTTPException, UnicodeDecodeError) as error:
+        except BaseException:
             self._connection.close()
-            raise SidecarAway(str(error)) from error
+            raise
         if response.status != 200:
             raise SidecarAway(f"it answers {response.status}: {body[:200]}")
         return body
