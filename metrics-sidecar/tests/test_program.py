@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -124,6 +125,17 @@ def test_a_kill_takes_back_nothing_that_was_shown(sidecar: Start, push: Push) ->
         for seq in range(1, count + 1):
             socket.send(tracked(seq))
         assert eventually(partial(bought_more_than, program, count - 1)) == count
+
+
+def test_under_hot_reload_a_killed_process_is_replaced(sidecar: Start, push: Push) -> None:
+    program = sidecar([*PROGRAM, "--reload"])
+    push(program.zmq_port).send(tracked(1))
+    assert eventually(lambda: bought(program) == 1)
+    (worker,) = re.findall(r"Started server process \[(\d+)\]", program.output)
+    os.kill(int(worker), signal.SIGKILL)
+    assert eventually(lambda: "was killed, starting another" in program.output)
+    assert eventually(program.is_up)
+    assert bought(program) == 1
 
 
 def test_on_a_full_disk_it_stops_taking_and_goes_on_when_there_is_room(

@@ -74,7 +74,7 @@ def test_a_quantity_is_shown_with_all_its_digits(page: AppTest, quantity: str, s
 def test_trades_that_a_side_car_does_not_commit_are_said_to_wait(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.commits = False
     press(page, "Buy")
-    assert any("1 trades wait" in caption.value for caption in page.caption)
+    assert any("1 trade waits" in caption.value for caption in page.caption)
 
 
 def test_two_pages_share_one_log(page: AppTest, sidecar: FakeSidecar) -> None:

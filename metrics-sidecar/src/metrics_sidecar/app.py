@@ -5,7 +5,6 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import uvicorn
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
+from metrics_sidecar import reloader
 from metrics_sidecar.exposition import SidecarCollector
 from metrics_sidecar.journal import Journal
 from metrics_sidecar.messages import SESSION
@@ -125,17 +125,8 @@ def main() -> None:
         if arguments.reload:
             Store(settings.state).close()
             require_bindable(settings.zmq_bind)
-            app: FastAPI | str = "metrics_sidecar.app:reloaded_app"
+            # No access log: Prometheus asks every second.
+            reloader.run("metrics_sidecar.app:reloaded_app", settings.host, settings.port, access_log=False)
         else:
             app = create_app_from_environ()
-    uvicorn.run(
-        app,
-        factory=arguments.reload,
-        reload=arguments.reload,
-        reload_dirs=[str(Path(__file__).parent)] if arguments.reload else None,
-        host=settings.host,
-        port=settings.port,
-        # Prometheus asks every second.
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
+            uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, timeout_graceful_shutdown=2)

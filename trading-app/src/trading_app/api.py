@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Literal
 
 import uvicorn
@@ -12,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trading_app import reloader
 from trading_app.messages import Side
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
@@ -112,12 +112,8 @@ def main() -> None:
         open_outbox(settings.outbox, "api").close()
     except (SettingError, OutboxError) as error:
         raise SystemExit(f"trading-api: {error}") from None
-    uvicorn.run(
-        "trading_app.api:create_app_from_environ",
-        factory=True,
-        reload=arguments.reload,
-        reload_dirs=[str(Path(__file__).parent)] if arguments.reload else None,
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=2,
-    )
+    app = "trading_app.api:create_app_from_environ"
+    if arguments.reload:
+        reloader.run(app, settings.host, settings.port, access_log=True)
+    else:
+        uvicorn.run(app, factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=2)

@@ -80,9 +80,9 @@ class Sidecar:
             # A server closes a connection that has been quiet for a while.
             if was_open:
                 return self._get(path)
-            raise SidecarAway(str(error)) from error
+            raise SidecarAway(error.strerror or str(error)) from error
         except (OSError, HTTPException, UnicodeError) as error:
-            raise SidecarAway(str(error)) from error
+            raise SidecarAway(getattr(error, "strerror", None) or str(error)) from error
 
     def _ask(self, path: str) -> str:
         try:

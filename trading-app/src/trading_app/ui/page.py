@@ -69,13 +69,13 @@ def live(desk: Desk) -> None:
 
 
 def status(desk: Desk, totals: Totals | SidecarAway) -> None:
-    waiting = f"{desk.waiting:,} trades wait here and go on by themselves."
+    waiting = "1 trade waits" if desk.waiting == 1 else f"{desk.waiting:,} trades wait"
     if isinstance(totals, SidecarAway):
-        st.warning(f"The side-car is away ({totals}). {waiting}")
+        st.warning(f"The side-car is away ({totals}). {waiting} here, to go on as soon as it is back.")
     else:
         st.badge("side-car up", icon=":material/check:", color="green")
         if desk.waiting:
-            st.caption(waiting)
+            st.caption(f"{waiting} for the side-car to commit.")
     if desk.lost:
         st.error(f"{desk.lost:,} trades were lost: too many waited.")
 
