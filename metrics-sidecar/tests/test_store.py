@@ -1,6 +1,8 @@
 """The state file: what was committed is there again, and a file that cannot be used is refused."""
 
+import contextlib
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
@@ -119,6 +121,22 @@ def test_the_cursor_of_an_idle_session_goes(tmp_path: Path, monkeypatch: pytest.
     assert ledger.next_seq == {"young": 2}
     assert (store.next_seq("old"), store.next_seq("young")) == (1, 2)
     store.close()
+
+
+def test_a_disk_that_is_full_or_takes_no_writes_is_refused(small_disk: Path) -> None:
+    path = small_disk / "state.sqlite3"
+    Store(path).close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*Set it to a file this user can write"):
+        Store(path)
+    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*Set it to a file this user can write"):
+        Store(small_disk / "new.sqlite3")
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+    with pytest.raises(SettingError, match="disk is full"):
+        Store(small_disk / "new.sqlite3")
 
 
 @pytest.mark.parametrize("name", ["", "a-file/state.sqlite3"])
