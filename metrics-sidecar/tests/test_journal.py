@@ -1,30 +1,18 @@
 """The journal: what it shows has been committed, and what could not be committed is not forgotten."""
 
-import sqlite3
 from pathlib import Path
 
 import pytest
+from failing_store import FailingStore
 from prometheus_client import CollectorRegistry
 
 from metrics_sidecar.exposition import SidecarCollector
 from metrics_sidecar.journal import Journal
-from metrics_sidecar.ledger import Ledger, Totals
 from metrics_sidecar.messages import Trade
 from metrics_sidecar.receiver import Receiver
 from metrics_sidecar.store import Store
 
 TRADE = Trade("trade", "buy", 1.0, 100.0, "a", 1)
-
-
-class FailingStore(Store):
-    """A store whose disk can be full. It stands in for a disk that fails at the wanted instant."""
-
-    full = False
-
-    def commit(self, ledger: Ledger) -> Totals:
-        if self.full:
-            raise sqlite3.OperationalError("database or disk is full")
-        return super().commit(ledger)
 
 
 def test_what_is_not_committed_is_not_shown() -> None:
@@ -45,6 +33,18 @@ def test_a_scrape_commits_what_it_shows(tmp_path: Path) -> None:
     journal.enter([TRADE], 100.0)
     assert registry.get_sample_value("trades_total", {"side": "buy"}) == 1
     assert journal.next_seq("a") == 2
+    receiver.stop()
+
+
+def test_a_scrape_that_cannot_commit_shows_what_was_committed_last() -> None:
+    store = FailingStore(None)
+    journal = Journal(store)
+    receiver = Receiver("tcp://127.0.0.1:*", journal)
+    registry = CollectorRegistry()
+    registry.register(SidecarCollector(journal, receiver))
+    store.full = True
+    journal.enter([TRADE], 100.0)
+    assert registry.get_sample_value("trades_total", {"side": "buy"}) == 0
     receiver.stop()
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import zmq
+from failing_store import FailingStore
+from sidecar_process import eventually
 
 from metrics_sidecar.journal import Journal
 from metrics_sidecar.messages import REASONS
@@ -100,6 +102,25 @@ def test_what_arrived_before_a_stop_is_counted(receiver: Receiver, journal: Jour
     receiver.stop()
     journal.commit()
     assert journal.totals.trades["buy"] == 101
+
+
+def test_nothing_is_taken_while_nothing_can_be_committed(push: Callable[[int], zmq.Socket[bytes]]) -> None:
+    store = FailingStore(None)
+    store.full = True
+    journal = Journal(store)
+    receiver = Receiver("tcp://127.0.0.1:*", journal)
+    receiver.start()
+    socket = push(int(receiver.endpoint.rsplit(":", 1)[1]))
+    socket.send(BUY)
+    assert eventually(lambda: journal.problem)
+    taken = receiver.received
+    for _ in range(10):
+        socket.send(BUY)
+    time.sleep(0.3)  # a pause is all that can show that nothing comes
+    assert receiver.received == taken
+    store.full = False
+    wait_for(11, receiver, journal)
+    receiver.stop()
 
 
 def test_a_receiver_that_does_not_run_says_so(journal: Journal) -> None:
