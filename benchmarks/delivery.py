@@ -3,6 +3,7 @@
 .venv/bin/python benchmarks/delivery.py
 """
 
+import signal
 import statistics
 import sys
 import tempfile
@@ -31,6 +32,8 @@ type Timed = dict[str, list[float]]
 
 
 def main() -> None:
+    # Ended by a time-out, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     calls: Timed = {}
     rates: Timed = {}
     for number in range(ROUNDS):
@@ -39,9 +42,13 @@ def main() -> None:
         time_side_car(rates)
     report("one call, median", calls, "us", 1e6)
     report("side-car, state on", rates, "trades/s", 1)
-    cost = statistics.median(calls["tracked, memory outbox"]) - statistics.median(calls["untracked"])
-    kept = statistics.median(rates["tracked"]) / statistics.median(rates["untracked"])
-    print(f"\ntracking costs the publisher {cost * 1e6:.2f} us a trade; the side-car keeps {kept:.0%} of its rate")
+    print("\nof the same rounds, median and range")
+    for outbox in "memory", "durable":
+        pairs = zip(calls[f"tracked, {outbox} outbox"], calls["untracked"], strict=True)
+        costs = [1e6 * (tracked - plain) for tracked, plain in pairs]
+        print(f"  tracking, {outbox} outbox, costs {spread(costs)} us a trade")
+    kept = [100 * tracked / plain for tracked, plain in zip(rates["tracked"], rates["untracked"], strict=True)]
+    print(f"  the side-car keeps {spread(kept)} % of its rate")
 
 
 def time_calls(calls: Timed) -> None:
@@ -120,11 +127,13 @@ def has_counted_all(sidecar: Sidecar) -> bool:
 def report(title: str, figures: Timed, unit: str, scale: float) -> None:
     """The median of the rounds, their spread, and the ratio to the first line."""
     first = statistics.median(next(iter(figures.values())))
-    print(f"\n{title}")
+    print(f"\n{title}, {unit}: median (range), ratio to the first")
     for name, rounds in figures.items():
-        low, middle, high = (scale * value for value in (min(rounds), statistics.median(rounds), max(rounds)))
-        ratio = statistics.median(rounds) / first
-        print(f"  {name:28} {middle:12,.2f} {unit}  ({low:,.2f} to {high:,.2f})  {ratio:6.2f}")
+        print(f"  {name:28} {spread([scale * value for value in rounds]):40} {statistics.median(rounds) / first:6.2f}")
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):,.2f} ({min(values):,.2f} to {max(values):,.2f})"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import math
 import random
 import sys
@@ -153,6 +154,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     The last line it prints is a summary in JSON. Settings come from the environment:
     WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX.
     """
+    logging.basicConfig(format="trading-feed: %(message)s")
     if count and duration:
         raise click.UsageError("--count and --duration exclude each other.")
     if speed and (rate or not path):

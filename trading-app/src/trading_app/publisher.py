@@ -97,7 +97,7 @@ class TradePublisher:
         return self._outbox.lost
 
     def status(self, trade: Trade) -> Status:
-        """What became of a trade that this publisher has published."""
+        """What became of a trade that this publisher has published; lost means dropped, as in `lost`."""
         with self._lock:
             return self._outbox.status(trade)
 

@@ -69,15 +69,18 @@ def live(desk: Desk) -> None:
 
 
 def status(desk: Desk, totals: Totals | SidecarAway) -> None:
-    waiting = "1 trade waits" if desk.waiting == 1 else f"{desk.waiting:,} trades wait"
+    count = desk.waiting
+    waiting = "1 trade waits" if count == 1 else f"{count:,} trades wait"
     if isinstance(totals, SidecarAway):
-        st.warning(f"The side-car is away ({totals}). {waiting} here, to go on as soon as it is back.")
+        st.warning(
+            f"The side-car is away ({totals})." + (f" {waiting} here, to go on once it is back." if count else "")
+        )
     else:
         st.badge("side-car up", icon=":material/check:", color="green")
-        if desk.waiting:
+        if count:
             st.caption(f"{waiting} for the side-car to commit.")
     if desk.lost:
-        st.error(f"{desk.lost:,} trades were lost: too many waited.")
+        st.error(f"{desk.lost:,} trades were dropped: too many waited.")
 
 
 def number(value: float) -> str:
@@ -89,7 +92,7 @@ def log(desk: Desk) -> None:
     st.subheader("Sent")
     sent = desk.log
     if not sent:
-        st.caption("Nothing yet. The trades you send stand here, the newest first.")
+        st.caption("Nothing since the page's server started. Trades sent from the page stand here, the newest first.")
         return
     st.table(
         [
