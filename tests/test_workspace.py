@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,24 +58,38 @@ def setup(folder: Path) -> None:
     subprocess.run(["bin/setup"], cwd=folder, env=bare_environ(), check=True)
 
 
-@pytest.mark.parametrize("project", PROJECTS)
-def test_a_project_alone_passes_its_own_tests(project: str, tmp_path: Path) -> None:
-    """Installed from its own lock into an environment of its own, far from the rest of the workspace."""
-    alone = tmp_path / project
-    shutil.copytree(ROOT / project, alone, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.egg-info"))
-    environ = {**bare_environ(), "VIRTUAL_ENV": str(alone / ".venv")}
-    environ["PATH"] += f":{ROOT / '.tools/uv/bin'}"
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Each project installed from its own lock, far from the workspace, and its tests running: both at once."""
     uv = tool("uv", "bin/setup installs it into .tools/uv")
-    for command in (
-        [uv, "venv", "--python", sys.executable, ".venv"],
-        [uv, "pip", "install", "--require-hashes", "--requirement", "requirements-dev.txt"],
-        [uv, "pip", "install", "--no-deps", "--editable", "."],
-        [".venv/bin/pytest", "-q"],
-    ):
-        done = subprocess.run(
-            command, cwd=alone, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    commands = f"""
+        {uv} venv --quiet --python {sys.executable} .venv
+        {uv} pip install --quiet --require-hashes --requirement requirements-dev.txt
+        {uv} pip install --quiet --no-deps --editable .
+        .venv/bin/pytest -q
+    """
+    running = {}
+    for project in PROJECTS:
+        folder = tmp_path_factory.mktemp("alone") / project
+        shutil.copytree(ROOT / project, folder, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.egg-info"))
+        running[project] = subprocess.Popen(
+            ["bash", "-ec", commands],
+            cwd=folder,
+            env={**bare_environ(), "VIRTUAL_ENV": str(folder / ".venv")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        assert done.returncode == 0, done.stdout
+    yield running
+    for process in running.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_a_project_alone_passes_its_own_tests(project: str, alone: dict[str, subprocess.Popen[str]]) -> None:
+    output, _ = alone[project].communicate(timeout=600)
+    assert alone[project].returncode == 0, output
 
 
 def test_the_locks_agree() -> None:
