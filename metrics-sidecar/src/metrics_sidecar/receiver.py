@@ -82,9 +82,13 @@ class Receiver:
     def _receive(self) -> bool:
         """Take what is there, up to one batch; tell whether there was anything."""
         batch = self._drain()
-        messages = [message for frames in batch if (message := self._read(frames))]
+        reasons: list[Reason] = []
+        messages = [message for frames in batch if (message := self._read(frames, reasons))]
+        # What a scrape must not see halfway changes under the lock.
         with self._journal.lock:
             self.received += len(batch)
+            for reason in reasons:
+                self.rejected[reason] += 1
             if messages:
                 self._journal.enter(messages, time.time())
         return bool(batch)
@@ -98,11 +102,12 @@ class Receiver:
             pass
         return batch
 
-    def _read(self, frames: list[bytes]) -> Message | None:
+    def _read(self, frames: list[bytes], reasons: list[Reason]) -> Message | None:
+        """The message, or None with one more in ``reasons``."""
         try:
             return decode(frames)
         except Rejected as rejection:
-            self.rejected[rejection.reason] += 1
+            reasons.append(rejection.reason)
             self._log(rejection, frames[0])
             return None
 

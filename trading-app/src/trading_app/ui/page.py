@@ -59,7 +59,7 @@ def ticket(desk: Desk) -> None:
 def live(desk: Desk) -> None:
     """What changes without a click: it is drawn anew every second."""
     totals = desk.totals()
-    with st.container():  # a place of its own, so that what is below stays where it is
+    with st.container():  # one element whatever it says, so that Streamlit keeps those below and does not redraw them
         status(desk, totals)
     for side, column in zip(SIDES, st.columns(2), strict=True):
         trades, volume = ("-", "-") if isinstance(totals, SidecarAway) else (number(by[side]) for by in totals)
@@ -100,9 +100,9 @@ def log(desk: Desk) -> None:
                 "Time": datetime.fromtimestamp(trade.ts, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3],
                 "Side": trade.side,
                 "Quantity": number(trade.qty),
-                "State": status,
+                "State": state,
             }
-            for trade, status in sent
+            for trade, state in sent
         ]
     )
 
