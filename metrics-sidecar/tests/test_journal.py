@@ -66,6 +66,7 @@ def test_what_could_not_be_committed_is_committed_later(caplog: pytest.LogCaptur
     journal.commit()
     journal.commit()
     assert journal.problem == "cannot commit: database or disk is full"
+    assert journal.commit_failures == 2
     assert journal.totals.trades["buy"] == 0
     assert len(caplog.messages) == 1
     store.full = False

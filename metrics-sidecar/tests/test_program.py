@@ -42,6 +42,7 @@ def test_it_serves_what_it_received(sidecar: Start, push: Push) -> None:
     assert samples["sidecar_trades_out_of_sequence_total"] == 0
     assert samples["sidecar_sessions"] == 0
     assert samples["sidecar_commit_seconds_count"] >= 1
+    assert samples["sidecar_commit_failures_total"] == 0
     assert samples["process_cpu_seconds_total"] > 0
     assert any(name.startswith("python_info") for name in samples)
 
@@ -154,6 +155,7 @@ def test_on_a_full_disk_it_stops_taking_and_goes_on_when_there_is_room(
         socket.send(tracked(1, f"session-{number}"))
     assert eventually(lambda: program.get("/health")[0] == 503)
     assert "cannot commit: database or disk is full" in program.get("/health")[2]
+    assert program.samples()["sidecar_commit_failures_total"] >= 1
     shown = bought(program)
     ballast.unlink()
     assert eventually(program.is_up)

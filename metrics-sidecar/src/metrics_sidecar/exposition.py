@@ -55,6 +55,9 @@ class SidecarCollector(Collector):
                 _histogram(
                     "sidecar_commit_seconds", "Time of one commit of totals and cursors.", journal.commit_seconds
                 ),
+                CounterMetricFamily(
+                    "sidecar_commit_failures", "Commits that failed; each is tried again.", journal.commit_failures
+                ),
             ]
 
 

@@ -33,6 +33,7 @@ class Journal:
         self.ledger = store.load()
         self.totals = self.ledger.totals()
         self.commit_seconds = Histogram(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+        self.commit_failures = 0
         self.problem = ""
 
     def enter(self, messages: Iterable[Message], received_at: float) -> None:
@@ -81,6 +82,7 @@ class Journal:
             self._forget_at = now + FORGET_INTERVAL
 
     def _failed(self, error: sqlite3.Error) -> None:
+        self.commit_failures += 1
         problem = f"cannot commit: {error}"
         if problem != self.problem:
             log.error("%s; receiving stops until it succeeds", problem)
