@@ -173,21 +173,21 @@ def is_gone(group: int) -> bool:
 
 
 class Prometheus:
-    """A real Prometheus with the shipped configuration, only the target's address replaced."""
+    """A real Prometheus with the shipped configuration and rules, only the target's address replaced."""
 
     def __init__(self, folder: Path, target: str) -> None:
         program = tool("prometheus", "apt-get install prometheus")
-        shipped = (ROOT / "infra/prometheus/prometheus.yml").read_text()
-        assert shipped.count("metrics-sidecar:8001") == 1
-        folder.mkdir()
-        (folder / "prometheus.yml").write_text(shipped.replace("metrics-sidecar:8001", target))
+        shutil.copytree(ROOT / "infra/prometheus", folder)
+        self._config = folder / "prometheus.yml"
+        assert self._config.read_text().count("metrics-sidecar:8001") == 1
+        self._config.write_text(self._config.read_text().replace("metrics-sidecar:8001", target))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     program,
-                    f"--config.file={folder / 'prometheus.yml'}",
+                    f"--config.file={self._config}",
                     f"--storage.tsdb.path={folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{port}",
                 ],
@@ -195,20 +195,31 @@ class Prometheus:
                 stderr=log,
             )
 
+    def forget_the_job(self) -> None:
+        """Load the configuration again, without a word on what to scrape."""
+        self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
+        self._process.send_signal(signal.SIGHUP)
+
     def value(self, query: str) -> float | None:
         """What the query API answers to a query for one number, None if it has none."""
-        result = self._result(query)
+        result = self.query(query)
         return float(result[0]["value"][1]) if result else None
 
     def samples(self, series: str) -> list[tuple[float, float]]:
         """The scraped samples of a series in the last minutes: pairs of Unix time and value."""
-        result = self._result(f"{series}[5m]")
+        result = self.query(f"{series}[5m]")
         return [(float(at), float(value)) for at, value in result[0]["values"]] if result else []
 
-    def _result(self, query: str) -> list[dict[str, Any]]:
-        answer = get(f"{self.url}/api/v1/query?{urlencode({'query': query})}")
-        result: list[dict[str, Any]] = json.loads(answer)["data"]["result"] if answer else []
+    def query(self, query: str) -> list[dict[str, Any]]:
+        """The series of the query API's answer; none while nobody answers."""
+        result: list[dict[str, Any]] = self.api(f"query?{urlencode({'query': query})}").get("result", [])
         return result
+
+    def api(self, path: str) -> dict[str, Any]:
+        """What the HTTP API has at ``path``; nothing while nobody answers."""
+        answer = get(f"{self.url}/api/v1/{path}")
+        data: dict[str, Any] = json.loads(answer)["data"] if answer else {}
+        return data
 
     def end(self) -> None:
         self._process.kill()
