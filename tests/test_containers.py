@@ -1,0 +1,126 @@
+"""The stack in containers, as Docker Compose itself reads the files; no Docker engine is needed for that."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stack import ROOT, Workspace, tool
+
+STACK = "infra/docker-compose.yml"
+PROGRAMS = "infra/docker-compose.programs.yml"
+PROJECTS = ["metrics-sidecar", "trading-app"]
+
+
+def compose(folder: Path, *files: str) -> subprocess.CompletedProcess[str]:
+    """What ``docker compose config`` says, which holds the files against the schema of the Compose specification."""
+    program = tool("docker-compose", "bin/setup --test installs it")
+    arguments = [argument for file in files for argument in ("-f", file)]
+    return subprocess.run(
+        [program, *arguments, "config", "--format=json"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def model(workspace: Workspace, *files: str) -> dict[str, Any]:
+    read = compose(workspace.folder, *files)
+    assert read.returncode == 0, read.stderr
+    assert read.stderr == ""
+    parsed: dict[str, Any] = json.loads(read.stdout)
+    return parsed
+
+
+def ports(service: dict[str, Any]) -> dict[str, int]:
+    return {port["published"]: port["target"] for port in service["ports"]}
+
+
+def volumes(service: dict[str, Any]) -> dict[str, str]:
+    return {mount["source"]: mount["target"] for mount in service["volumes"] if mount["type"] == "volume"}
+
+
+def test_prometheus_finds_the_side_car_on_the_host(workspace: Workspace) -> None:
+    services = model(workspace, STACK)["services"]
+    assert services.keys() == {"prometheus", "grafana"}
+    assert services["prometheus"]["extra_hosts"] == ["metrics-sidecar=host-gateway"]
+    assert ports(services["prometheus"]) == {"9090": 9090}
+    assert ports(services["grafana"]) == {"3000": 3000}
+    assert volumes(services["prometheus"]) == {"prometheus": "/prometheus"}
+    assert volumes(services["grafana"]) == {"grafana": "/var/lib/grafana"}
+
+
+def test_grafana_is_readable_for_all_and_has_its_password_from_dot_env(workspace: Workspace) -> None:
+    with (workspace.folder / ".env").open("a") as env:
+        env.write("\nGF_SECURITY_ADMIN_PASSWORD=a secret\n")
+    environment = model(workspace, STACK)["services"]["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "a secret"
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+
+
+def test_with_the_programs_the_side_car_is_a_container(workspace: Workspace) -> None:
+    services = model(workspace, STACK, PROGRAMS)["services"]
+    assert services.keys() == {"prometheus", "grafana", "metrics-sidecar", "ui", "api"}
+    assert "extra_hosts" not in services["prometheus"]
+    assert len({tuple(service["networks"]) for service in services.values()}) == 1
+    assert ports(services["metrics-sidecar"]) == {"5555": 5555, "8001": 8001}
+    assert ports(services["ui"]) == {"8501": 8501}
+    assert ports(services["api"]) == {"8000": 8000}
+    for program in "ui", "api":
+        assert services[program]["environment"]["WEBAPP_ZMQ_ADDR"] == "tcp://metrics-sidecar:5555"
+        assert services[program]["environment"]["WEBAPP_SIDECAR_URL"] == "http://metrics-sidecar:8001"
+
+
+def test_state_and_outboxes_are_volumes(workspace: Workspace) -> None:
+    services = model(workspace, STACK, PROGRAMS)["services"]
+    assert volumes(services["metrics-sidecar"]) == {"sidecar-state": "/var/lib/metrics-sidecar"}
+    assert "SIDECAR_STATE=/var/lib/metrics-sidecar/" in dockerfile("metrics-sidecar")
+    assert volumes(services["ui"]) == volumes(services["api"]) == {"outbox": "/var/lib/trading-app"}
+    assert "WEBAPP_OUTBOX=/var/lib/trading-app/" in dockerfile("trading-app")
+
+
+def test_every_container_comes_back_and_tells_its_health(workspace: Workspace) -> None:
+    for name, service in model(workspace, STACK, PROGRAMS)["services"].items():
+        assert service["restart"] == "unless-stopped", name
+        if "build" in service:
+            assert "HEALTHCHECK" in dockerfile(Path(service["build"]["context"]).name), name
+        else:
+            assert service["healthcheck"]["test"], name
+            assert service["image"].rpartition(":")[2][-1].isdigit(), f"{name} has no pinned version"
+
+
+def test_a_mistake_in_the_files_would_be_found(workspace: Workspace) -> None:
+    file = workspace.folder / STACK
+    file.write_text(file.read_text().replace("healthcheck:", "healthchecks:"))
+    assert "healthchecks" in compose(workspace.folder, STACK).stderr
+
+
+def test_without_dot_env_the_missing_file_is_named(workspace: Workspace) -> None:
+    (workspace.folder / ".env").unlink()
+    assert f"{workspace.folder}/.env not found" in compose(workspace.folder, STACK).stderr
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_an_image_is_made_from_the_lock_and_does_not_run_as_root(project: str) -> None:
+    text = dockerfile(project)
+    assert "--require-hashes --requirement requirements.txt" in text
+    user = text.rpartition("\nUSER ")[2].split()[0]
+    assert user.isdigit()
+    assert user != "0"
+    locked = (ROOT / "requirements-uv.txt").read_text().partition("uv==")[2].split()[0]
+    assert f"ghcr.io/astral-sh/uv:{locked} " in text
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_an_image_gets_every_file_that_it_copies(project: str) -> None:
+    copied = {
+        name
+        for line in dockerfile(project).splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+        for name in line.split()[1:-1]
+    }
+    allowed = {line[1:] for line in (ROOT / project / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    assert copied == allowed
+    assert all((ROOT / project / name).exists() for name in copied)
+
+
+def dockerfile(project: str) -> str:
+    return (ROOT / project / "Dockerfile").read_text()
