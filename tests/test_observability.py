@@ -229,7 +229,7 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["description"].endswith(".")
     unit = panel["options"]["yAxis"]["unit"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]["unit"]
-    assert unit
+    assert unit not in {"", "none", "short"}
     assert {
         source["uid"] for source in (panel["datasource"], *(query["datasource"] for query in panel["targets"]))
     } == {"prometheus"}
