@@ -36,7 +36,8 @@ def honcho(workspace: Workspace) -> Iterator[Callable[..., Honcho]]:
 
 @pytest.fixture
 def prometheus(workspace: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
-    server = Prometheus(tmp_path / "prometheus", f"127.0.0.1:{workspace.sidecar_port}")
+    target = f"127.0.0.1:{workspace.sidecar_port}"
+    server = Prometheus(tmp_path / "prometheus", target, workspace.prometheus_port)
     yield server
     server.end()
 

@@ -68,6 +68,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sidecar_port, self.ui_port, self.api_port, self.zmq_port = (free_port() for _ in range(4))
+        self.prometheus_port, self.grafana_port = free_port(), free_port()
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -87,6 +88,8 @@ class Workspace:
             "SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{self.zmq_port}",
             "WEBAPP_ZMQ_ADDR": f"tcp://127.0.0.1:{self.zmq_port}",
             "WEBAPP_SIDECAR_URL": f"http://127.0.0.1:{self.sidecar_port}",
+            "WEBAPP_PROMETHEUS_URL": f"http://127.0.0.1:{self.prometheus_port}",
+            "WEBAPP_GRAFANA_URL": f"http://127.0.0.1:{self.grafana_port}",
             "WEBAPP_UI_URL": f"http://127.0.0.1:{self.ui_port}",
         }
         text = (folder / ".env.example").read_text()
@@ -175,13 +178,12 @@ def is_gone(group: int) -> bool:
 class Prometheus:
     """A real Prometheus with the shipped configuration and rules, only the target's address replaced."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, port: int) -> None:
         program = tool("prometheus", "apt-get install prometheus")
         shutil.copytree(ROOT / "infra/prometheus", folder)
         self._config = folder / "prometheus.yml"
         assert self._config.read_text().count("metrics-sidecar:8001") == 1
         self._config.write_text(self._config.read_text().replace("metrics-sidecar:8001", target))
-        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(

@@ -1,7 +1,9 @@
 """The stack in containers, as Docker Compose itself reads the files; no Docker engine is needed for that."""
 
 import json
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ def volumes(service: dict[str, Any]) -> dict[str, str]:
     return {mount["source"]: mount["target"] for mount in service["volumes"] if mount["type"] == "volume"}
 
 
+def binds(workspace: Workspace, service: dict[str, Any]) -> dict[str, str]:
+    return {
+        str(Path(mount["source"]).relative_to(workspace.folder)): mount["target"]
+        for mount in service["volumes"]
+        if mount["type"] == "bind" and mount["read_only"]
+    }
+
+
 def test_prometheus_finds_the_side_car_on_the_host(workspace: Workspace) -> None:
     services = model(workspace, STACK)["services"]
     assert services.keys() == {"prometheus", "grafana"}
@@ -54,6 +64,22 @@ def test_grafana_is_readable_for_all_and_has_its_password_from_dot_env(workspace
     environment = model(workspace, STACK)["services"]["grafana"]["environment"]
     assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "a secret"
     assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment, "the default may only look"
+
+
+def test_the_shipped_files_are_where_the_programs_look_for_them(workspace: Workspace) -> None:
+    services = model(workspace, STACK)["services"]
+    assert binds(workspace, services["prometheus"]) == {"infra/prometheus": "/etc/prometheus"}
+    assert binds(workspace, services["grafana"]) == {
+        "infra/grafana/dashboards": "/etc/grafana/dashboards",
+        "infra/grafana/provisioning/dashboards": "/etc/grafana/provisioning/dashboards",
+        "infra/grafana/provisioning/datasources": "/etc/grafana/provisioning/datasources",
+    }
+
+
+def test_dot_env_says_what_docker_compose_runs(workspace: Workspace) -> None:
+    """Then the commands are short."""
+    assert model(workspace)["services"].keys() == {"prometheus", "grafana"}
 
 
 def test_with_the_programs_the_side_car_is_a_container(workspace: Workspace) -> None:
@@ -64,9 +90,15 @@ def test_with_the_programs_the_side_car_is_a_container(workspace: Workspace) -> 
     assert ports(services["metrics-sidecar"]) == {"5555": 5555, "8001": 8001}
     assert ports(services["ui"]) == {"8501": 8501}
     assert ports(services["api"]) == {"8000": 8000}
+    # The image's own command and health check are those of the page.
+    assert not services["ui"].get("command")
+    assert services["api"]["command"] == ["trading-api"]
+    assert "8000" in str(services["api"]["healthcheck"]["test"])
     for program in "ui", "api":
         assert services[program]["environment"]["WEBAPP_ZMQ_ADDR"] == "tcp://metrics-sidecar:5555"
         assert services[program]["environment"]["WEBAPP_SIDECAR_URL"] == "http://metrics-sidecar:8001"
+        assert services[program]["environment"]["WEBAPP_PROMETHEUS_URL"] == "http://prometheus:9090"
+        assert services[program]["environment"]["WEBAPP_GRAFANA_URL"] == "http://grafana:3000"
 
 
 def test_state_and_outboxes_are_volumes(workspace: Workspace) -> None:
@@ -107,6 +139,25 @@ def test_an_image_is_made_from_the_lock_and_does_not_run_as_root(project: str) -
     assert user != "0"
     locked = (ROOT / "requirements-uv.txt").read_text().partition("uv==")[2].split()[0]
     assert f"ghcr.io/astral-sh/uv:{locked} " in text
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_an_image_runs_its_program_and_asks_it_for_its_health(project: str) -> None:
+    text = dockerfile(project)
+    scripts = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]["scripts"]
+    (command,) = json.loads(text.rpartition("\nCMD ")[2])
+    assert command == project
+    assert command in scripts
+    ports = text.partition("\nEXPOSE ")[2].splitlines()[0].split()
+    asked = re.search(r"HTTPConnection\('127.0.0.1', (\d+)", text)
+    assert asked
+    assert asked[1] in ports
+    state = re.search(r"(?:SIDECAR_STATE|WEBAPP_OUTBOX)=(/var/lib/[\w-]+)/", text)
+    assert state
+    assert re.search(rf"install --directory --owner=\w+ {state[1]}\n", text)
+    venv = re.search(r"VIRTUAL_ENV=(\S+)", text)
+    assert venv
+    assert f'PATH="{venv[1]}/bin:$PATH"' in text
 
 
 @pytest.mark.parametrize("project", PROJECTS)

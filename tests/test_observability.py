@@ -17,7 +17,7 @@ import pytest
 import yaml
 import zmq
 from chaos import Sidecar
-from stack import ROOT, Prometheus, eventually, get, tool
+from stack import ROOT, Prometheus, eventually, free_port, get, tool
 
 PROMETHEUS = ROOT / "infra/prometheus"
 GRAFANA = ROOT / "infra/grafana"
@@ -76,7 +76,7 @@ class Watched:
     def __init__(self, folder: Path, sidecar: Sidecar) -> None:
         self.sidecar = sidecar
         self.traffic = Traffic(self.sidecar.address)
-        self.prometheus = Prometheus(folder / "prometheus", self.sidecar.url.removeprefix("http://"))
+        self.prometheus = Prometheus(folder / "prometheus", self.sidecar.url.removeprefix("http://"), free_port())
 
     def restart(self) -> None:
         self.sidecar.end()
@@ -163,7 +163,9 @@ def test_every_alert_is_due_in_its_situation(watched: Watched) -> None:
     for alert, bring_about in SITUATIONS.items():
         bring_about(watched)
         assert eventually(partial(watched.is_due, alert)), alert
-        assert "error expanding" not in json.dumps(watched.prometheus.api("alerts"))
+        texts = json.dumps(watched.prometheus.api("alerts"))
+        assert "error expanding" not in texts
+        assert ': ",' not in texts, "a label that is not there"
 
 
 def test_the_rules_fire_and_stay_silent() -> None:
@@ -205,7 +207,11 @@ def test_a_dashboard_is_complete(uid: str) -> None:
     # What Grafana 9.4 writes; later ones read it too.
     assert dashboard["schemaVersion"] <= 38
     assert {link["url"] for link in dashboard["links"]} == {f"/d/{other}" for other in DASHBOARDS if other != uid}
-    assert any("restart" in annotation["name"] for annotation in dashboard["annotations"]["list"])
+    (restarts,) = (annotation for annotation in dashboard["annotations"]["list"] if "expr" in annotation)
+    assert restarts["name"] == "Side-car restarts"
+    assert restarts["expr"].startswith("process_start_time_seconds")
+    assert restarts["expr"].endswith(" * 1000")
+    assert restarts["useValueForTime"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
@@ -233,6 +239,22 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
     assert {
         source["uid"] for source in (panel["datasource"], *(query["datasource"] for query in panel["targets"]))
     } == {"prometheus"}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_what_a_panel_calls_a_quantile_is_that_one(panel: dict[str, Any]) -> None:
+    for query in panel["targets"]:
+        for named in re.findall(r"p(\d\d)", f"{query['legendFormat']} {panel['title']}"):
+            assert f"histogram_quantile(0.{named.rstrip('0')}," in query["expr"] or f":p{named}_" in query["expr"]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_time_of_day_is_in_milliseconds_and_a_heat_map_has_its_format(panel: dict[str, Any]) -> None:
+    if panel["fieldConfig"]["defaults"].get("unit") == "dateTimeAsLocal":
+        assert panel["targets"][0]["expr"].endswith(" * 1000")
+    assert {query["format"] for query in panel["targets"]} == {
+        "heatmap" if panel["type"] == "heatmap" else "time_series"
+    }
 
 
 @pytest.mark.parametrize("panel", PANELS)

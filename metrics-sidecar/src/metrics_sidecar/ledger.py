@@ -4,10 +4,13 @@ Delivery follows MoldUDP64 and the FIX session layer: a tracked trade counts onl
 so it counts once however often, and in whatever order, it arrives.
 """
 
+import logging
 from dataclasses import dataclass, field
 
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Ledger:
         self.duplicates = 0
         self.out_of_sequence = 0
         self.delivery = Histogram(
-            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0
         )
 
     def totals(self) -> Totals:
@@ -71,6 +74,9 @@ class Ledger:
     def _fill_gap(self, gap: GapFill) -> None:
         missing = gap.new_seq - self.next_seq.get(gap.session, 1)
         if missing > 0:
+            log.warning(
+                "session %s: %d trades are gone for good, those before seq %d", gap.session, missing, gap.new_seq
+            )
             self._lost += missing
             self._move(gap.session, gap.new_seq)
 

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 
 import zmq
 
@@ -37,8 +38,8 @@ class Receiver:
         self._journal = journal
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
-        self._logged_at = 0.0
-        self._unlogged = 0
+        self._logged_at: dict[Reason, float] = {}
+        self._unlogged: Counter[Reason] = Counter()
         self.received = 0
         self.rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
@@ -112,14 +113,14 @@ class Receiver:
             return None
 
     def _log(self, rejection: Rejected, frame: bytes) -> None:
-        now = time.monotonic()
-        if now - self._logged_at < _LOG_INTERVAL:
-            self._unlogged += 1
+        reason, now = rejection.reason, time.monotonic()
+        if now - self._logged_at.get(reason, -_LOG_INTERVAL) < _LOG_INTERVAL:
+            self._unlogged[reason] += 1
             return
-        more = f" (and {self._unlogged} more since the last such line)" if self._unlogged else ""
+        unlogged = self._unlogged.pop(reason, 0)
+        more = f" (and {unlogged} more since the last such line)" if unlogged else ""
         log.warning("rejected %.200s: %r%s", rejection, frame[:80], more)
-        self._logged_at = now
-        self._unlogged = 0
+        self._logged_at[reason] = now
 
 
 def require_bindable(endpoint: str) -> None:
