@@ -25,6 +25,14 @@ trades_total{side="sell"} 1.0
 # TYPE volume_total counter
 volume_total{side="buy"} 4.5
 volume_total{side="sell"} 2.0
+# TYPE last_trade_ts_seconds gauge
+last_trade_ts_seconds 1790000000.5
+# TYPE trades_lost_total counter
+trades_lost_total 7.0
+# TYPE trade_delivery_seconds histogram
+trade_delivery_seconds_bucket{le="0.001"} 3.0
+trade_delivery_seconds_bucket{le="0.1"} 4.0
+trade_delivery_seconds_bucket{le="+Inf"} 4.0
 """
 
 
@@ -90,14 +98,22 @@ class FakeSidecar:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.commits = True
+        self.requests = 0
         self.next_seq: dict[str, int] = {}
         self._arrived: queue.Queue[dict[str, Any]] = queue.Queue()
         self._open: contextlib.ExitStack | None = None
 
     @property
     def environ(self) -> dict[str, str]:
-        """Settings of a program that publishes to it, with its outbox in memory."""
-        return {"WEBAPP_ZMQ_ADDR": self.address, "WEBAPP_SIDECAR_URL": self.url, "WEBAPP_OUTBOX": ""}
+        """Settings of a program that publishes to it, with its outbox in memory, and neither Prometheus nor Grafana."""
+        nobody = f"http://127.0.0.1:{free_port()}"
+        return {
+            "WEBAPP_ZMQ_ADDR": self.address,
+            "WEBAPP_SIDECAR_URL": self.url,
+            "WEBAPP_PROMETHEUS_URL": nobody,
+            "WEBAPP_GRAFANA_URL": nobody,
+            "WEBAPP_OUTBOX": "",
+        }
 
     def open(self) -> None:
         self._open = contextlib.ExitStack()
@@ -163,6 +179,7 @@ class FakeSidecar:
 def _server(sidecar: FakeSidecar) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            sidecar.requests += 1
             session = self.path.removeprefix("/sessions/")
             cursor = {"session": session, "next_seq": sidecar.next_seq.get(session, 1)}
             self.send_response(200)

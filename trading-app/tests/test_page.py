@@ -26,11 +26,25 @@ def press(page: AppTest, label: str) -> AppTest:
     return button.click().run()
 
 
+def column(page: AppTest, name: str) -> list[str]:
+    """A column of the log; empty while there is no log."""
+    return [str(cell) for cell in page.table[0].value[name]] if page.table else []
+
+
+def metrics(page: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in page.metric}
+
+
+def said(page: AppTest) -> str:
+    """What the loop says in words."""
+    return " ".join(element.value for element in (*page.success, *page.warning, *page.error))
+
+
 def test_a_click_sends_a_trade_of_1_and_logs_it(page: AppTest, sidecar: FakeSidecar) -> None:
     press(page, "Buy")
     trade = sidecar.receive()
     assert (trade["side"], trade["qty"]) == ("buy", 1.0)
-    assert page.table[0].value[["Side", "Quantity"]].to_numpy().tolist() == [["buy", "1"]]
+    assert (column(page, "Side"), column(page, "Quantity")) == ([":green[buy]"], ["1"])
     assert not page.error
 
 
@@ -39,7 +53,7 @@ def test_the_newest_trade_stands_first(page: AppTest, sidecar: FakeSidecar) -> N
     page.text_input[0].set_value("2.5")
     press(page, "Sell")
     assert [sidecar.receive()["qty"] for _ in range(2)] == [1.0, 2.5]
-    assert page.table[0].value["Side"].to_list() == ["sell", "buy"]
+    assert column(page, "Side") == [":red[sell]", ":green[buy]"]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +68,12 @@ def test_the_newest_trade_stands_first(page: AppTest, sidecar: FakeSidecar) -> N
         ("much", "a number such as 2.5, not 'much'"),
     ],
 )
-def test_a_quantity_that_makes_no_trade_is_refused_on_the_page(
+def test_a_quantity_that_makes_no_trade_is_refused(
     page: AppTest, sidecar: FakeSidecar, quantity: str, reason: str
 ) -> None:
     page.text_input[0].set_value(quantity)
     press(page, "Buy")
-    assert reason in page.error[0].value
+    assert reason in page.toast[0].value
     assert not page.table
     assert sidecar.is_silent()
 
@@ -68,33 +82,79 @@ def test_a_quantity_that_makes_no_trade_is_refused_on_the_page(
 def test_a_quantity_is_shown_with_all_its_digits(page: AppTest, quantity: str, shown: str) -> None:
     page.text_input[0].set_value(quantity)
     press(page, "Buy")
-    assert page.table[0].value["Quantity"].to_list() == [shown]
+    assert column(page, "Quantity") == [shown]
 
 
-def test_trades_that_a_side_car_does_not_commit_are_said_to_wait(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_trade_in_the_log_turns_from_waiting_to_delivered_with_how_long_that_took(
+    page: AppTest, sidecar: FakeSidecar
+) -> None:
     sidecar.commits = False
     press(page, "Buy")
-    assert any("1 trade waits" in caption.value for caption in page.caption)
+    assert column(page, "State") == ["waiting"]
+    sidecar.commits = True
+    assert eventually(lambda: column(page.run(), "State")[0].startswith("delivered in"))
 
 
-def test_two_pages_share_one_log(page: AppTest, sidecar: FakeSidecar) -> None:
-    press(page, "Buy")
-    sidecar.receive()
-    assert AppTest.from_file(PAGE, default_timeout=30).run().table[0].value["Side"].to_list() == ["buy"]
+def test_the_numbers_are_those_of_the_side_car(page: AppTest) -> None:
+    shown = metrics(page)
+    assert (shown[":green[Buy trades]"], shown[":red[Sell trades]"]) == ("3", "1")
+    assert (shown[":green[Buy volume]"], shown[":red[Sell volume]"], shown["Net position"]) == ("4.5", "2", "2.5")
+    assert shown["Last trade"].endswith(" ago")
+    assert said(page).startswith("**All is well.**")
 
 
-def test_while_the_side_car_is_away_the_page_says_how_many_wait(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_while_the_side_car_is_away_the_page_says_so_and_keeps_the_last_numbers(
+    page: AppTest, sidecar: FakeSidecar
+) -> None:
     sidecar.close()
     for _ in range(3):
         press(page, "Buy")
-    assert eventually(lambda: "3 trades wait" in "".join(warning.value for warning in page.run().warning))
-    assert page.table[0].value["State"].to_list() == ["waiting"] * 3
+    assert eventually(lambda: "The side-car is away" in said(page.run()))
+    assert "3 trades wait here" in said(page)
+    assert "as of" in said(page)
+    assert metrics(page)[":green[Buy trades]"] == "3"
+    assert column(page, "State") == ["waiting"] * 3
     assert not page.exception
+    sidecar.open()
+    assert eventually(lambda: "All is well" in said(page.run()))
+    assert eventually(lambda: all(state.startswith("delivered") for state in column(page.run(), "State")))
 
 
-def test_a_trade_in_the_log_turns_from_waiting_to_delivered(page: AppTest, sidecar: FakeSidecar) -> None:
-    sidecar.commits = False
+def test_a_page_opened_without_a_side_car_has_no_numbers_yet(
+    absent: FakeSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in absent.environ.items():
+        monkeypatch.setenv(key, value)
+    page = AppTest.from_file(PAGE, default_timeout=30).run()
+    assert set(metrics(page).values()) == {"-"}
+    assert "The side-car is away" in said(page)
+    assert not page.exception
+    st.cache_resource.clear()
+
+
+def test_without_prometheus_the_chart_says_what_it_shows(page: AppTest) -> None:
+    assert any("As seen by this page, as Prometheus is away" in text.value for text in page.markdown)
+
+
+def test_two_pages_share_log_and_flow(page: AppTest) -> None:
     press(page, "Buy")
-    assert page.table[0].value["State"].to_list() == ["waiting"]
-    sidecar.commits = True
-    assert eventually(lambda: page.run().table[0].value["State"].to_list() == ["delivered"])
+    press(page, "Start")
+    other = AppTest.from_file(PAGE, default_timeout=30).run()
+    assert column(other, "Side") == [":green[buy]"]
+    press(other, "Stop")
+    assert "Start" in [button.label for button in page.run().button]
+
+
+def test_a_flow_has_the_rate_and_the_mix_of_the_sliders(page: AppTest, sidecar: FakeSidecar) -> None:
+    page.select_slider(key="rate").set_value(100)
+    page.slider(key="buys").set_value(0)
+    press(page, "Start")
+    assert {sidecar.receive()["side"] for _ in range(20)} == {"sell"}
+    assert page.select_slider(key="running rate").value == 100
+    assert page.slider(key="running buys").disabled
+    press(page, "Stop")
+
+
+def test_a_burst_is_sent_at_once(page: AppTest, sidecar: FakeSidecar) -> None:
+    press(page, "Burst of 1,000")
+    assert {sidecar.receive()["type"] for _ in range(1000)} == {"trade"}

@@ -1,5 +1,6 @@
 """What the app knows of the side-car, asked over HTTP."""
 
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from app_process import METRICS, free_port
 
-from trading_app.sidecar import Sidecar, SidecarAway
+from trading_app.client import Away
+from trading_app.sidecar import Sidecar
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -37,6 +39,10 @@ def test_totals_are_read_from_the_metrics(url: str) -> None:
     totals = Sidecar(url).totals()
     assert totals.trades == {"buy": 3.0, "sell": 1.0}
     assert totals.volume == {"buy": 4.5, "sell": 2.0}
+    assert totals.position == 2.5
+    assert totals.last_trade_ts == 1790000000.5
+    assert totals.lost == 7
+    assert totals.delivery == {0.001: 3.0, 0.1: 4.0, math.inf: 4.0}
 
 
 def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +51,7 @@ def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytes
 
 
 def test_a_side_car_that_does_not_listen_is_away() -> None:
-    with pytest.raises(SidecarAway, match="refused"):
+    with pytest.raises(Away, match="refused"):
         Sidecar(f"http://127.0.0.1:{free_port()}").totals()
 
 
@@ -62,7 +68,7 @@ def test_a_cursor_that_is_none_is_not_taken_for_one(
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     monkeypatch.setattr(Answering, "body", body)
-    with pytest.raises(SidecarAway):
+    with pytest.raises(Away):
         Sidecar(url).next_seq("a")
 
 
@@ -72,5 +78,5 @@ def test_a_side_car_that_answers_nonsense_is_away(
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     monkeypatch.setattr(Answering, "body", body)
-    with pytest.raises(SidecarAway):
+    with pytest.raises(Away):
         Sidecar(url).totals()

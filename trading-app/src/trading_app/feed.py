@@ -55,12 +55,12 @@ class Row(BaseModel):
     ts: float | None = None
 
 
-def simulate(rate: float, seed: int | None = None) -> Iterator[Order]:
-    """Endless orders, ``rate`` a second: either side alike, sizes that look like a market's, all from ``seed``."""
+def simulate(rate: float, seed: int | None = None, *, buys: float = 0.5) -> Iterator[Order]:
+    """Endless orders, ``rate`` a second, that part of them ``buys``; sizes look like a market's. All from ``seed``."""
     rng = random.Random(seed)  # noqa: S311 - a simulation
     number = 0
     while True:
-        side = rng.choice(SIDES)
+        side: Side = "buy" if rng.random() < buys else "sell"
         yield Order(number / rate, side, max(0.01, round(rng.lognormvariate(0, 1), 2)))
         number += 1
 

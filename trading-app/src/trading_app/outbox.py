@@ -98,7 +98,7 @@ class MemoryOutbox:
     """
 
     def __init__(self, capacity: int = 1_000_000) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._held = 0
         self._dropped: list[tuple[str, range]] = []
         self._last_put = math.inf
@@ -121,7 +121,7 @@ class MemoryOutbox:
         self._hold(session, trade.encode())
         self._last_put = ts
         self._held += 1
-        if self._held > self._capacity:
+        if self._held > self.capacity:
             self._drop_oldest()
         return trade
 

@@ -11,9 +11,10 @@ from typing import Self
 
 import zmq
 
+from trading_app.client import Away
 from trading_app.messages import Side, Trade, check_order
 from trading_app.outbox import FileOutbox, MemoryOutbox, OutboxError, Session, Status
-from trading_app.sidecar import Sidecar, SidecarAway
+from trading_app.sidecar import Sidecar
 
 _ASK_INTERVAL = 0.05
 _RESEND_AFTER = 1.0
@@ -101,6 +102,12 @@ class TradePublisher:
         with self._lock:
             return self._outbox.status(trade)
 
+    def wait(self, trade: Trade, timeout: float = 5.0) -> Status:
+        """Wait up to ``timeout`` seconds until it is known what became of a trade, and return its `status`."""
+        with self._delivered:
+            self._delivered.wait_for(lambda: self._outbox.status(trade) != "waiting", timeout)
+            return self._outbox.status(trade)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait up to ``timeout`` seconds for what is published by now to be committed; tell whether it is."""
         with self._delivered:
@@ -178,7 +185,7 @@ class TradePublisher:
                 return
             try:
                 next_seq = self._sidecar.next_seq(session.name)
-            except SidecarAway:
+            except Away:
                 self._away = True
                 return
             now = time.monotonic()

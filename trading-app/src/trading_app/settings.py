@@ -13,6 +13,8 @@ _TCP = re.compile(r"tcp://(?:\[[^\s\]]+\]|[^\s:/\[\]*]+):(?P<port>\d+)")
 _FORMS = {
     "WEBAPP_ZMQ_ADDR": ("not a ZeroMQ address", "Use the form tcp://localhost:5555"),
     "WEBAPP_SIDECAR_URL": ("not an HTTP address", "Use the form http://localhost:8001"),
+    "WEBAPP_PROMETHEUS_URL": ("not an HTTP address", "Use the form http://localhost:9090"),
+    "WEBAPP_GRAFANA_URL": ("not an HTTP address", "Use the form http://localhost:3000"),
     "WEBAPP_UI_URL": ("not an HTTP address", "Use the form http://localhost:8501"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
@@ -40,7 +42,7 @@ type _Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+[^\s]*$"), AfterVali
 class Settings(BaseModel):
     """The settings of the programs that publish. ``outbox`` is a folder, or empty for memory.
 
-    ``ui_url`` is where the HTTP API sends a browser back to.
+    ``prometheus_url`` and ``grafana_url`` are for the page; ``ui_url`` is where the HTTP API sends a browser back to.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -48,6 +50,8 @@ class Settings(BaseModel):
     zmq_addr: _Endpoint = Field(default="tcp://localhost:5555", alias="WEBAPP_ZMQ_ADDR")
     sidecar_url: _Url = Field(default="http://localhost:8001", alias="WEBAPP_SIDECAR_URL")
     outbox: str = Field(default=".data/outbox", alias="WEBAPP_OUTBOX")
+    prometheus_url: _Url = Field(default="http://localhost:9090", alias="WEBAPP_PROMETHEUS_URL")
+    grafana_url: _Url = Field(default="http://localhost:3000", alias="WEBAPP_GRAFANA_URL")
     ui_url: _Url = Field(default="http://localhost:8501", alias="WEBAPP_UI_URL")
     host: str = Field(default="0.0.0.0", alias="HOST")
     port: int = Field(alias="PORT", ge=1, le=65535)

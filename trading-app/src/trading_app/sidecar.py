@@ -1,97 +1,79 @@
 """The side-car, asked over HTTP."""
 
 import json
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from trading_app.client import Away, Client
 from trading_app.messages import SIDES, Side
 
 
 class Totals(NamedTuple):
-    """What the side-car has counted, by side; ``volume`` in units traded."""
+    """What the side-car has counted, by side.
+
+    ``volume`` in units traded, ``last_trade_ts`` in Unix seconds and 0 before the first, ``lost`` in trades.
+    ``delivery`` is the histogram of delivery times: trades that took at most so many seconds, since it started.
+    """
 
     trades: dict[Side, float]
     volume: dict[Side, float]
+    last_trade_ts: float
+    lost: float
+    delivery: dict[float, float]
 
-
-class SidecarAway(Exception):
-    """The side-car did not answer, or not as it should."""
+    @property
+    def position(self) -> float:
+        """Units bought less units sold."""
+        return self.volume["buy"] - self.volume["sell"]
 
 
 class Sidecar:
-    """Asks the side-car at ``url`` over one connection, for one thread; ``timeout`` in seconds is for each read.
+    """Asks the side-car at ``url``, for one thread.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
     """
 
-    def __init__(self, url: str, timeout: float = 0.5) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"not an HTTP address: {url}")
-        connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._path = parts.path.rstrip("/")
-        self._connection = connect(parts.hostname, parts.port, timeout=timeout)
+    def __init__(self, url: str) -> None:
+        self._client = Client(url)
 
     def totals(self) -> Totals:
         """The totals as of now.
 
         Raises:
-            SidecarAway: it did not answer, or says that it is not well.
+            Away: it did not answer, or says that it is not well.
         """
-        self._get("/health")
-        text = self._get("/metrics")
+        self._client.get("/health")
+        text = self._client.get("/metrics")
         try:
-            samples = {
-                (sample.name, sample.labels.get("side")): sample.value
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-            }
+            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+            by_side = {(sample.name, sample.labels.get("side")): sample.value for sample in samples}
             return Totals(
-                {side: samples["trades_total", side] for side in SIDES},
-                {side: samples["volume_total", side] for side in SIDES},
+                {side: by_side["trades_total", side] for side in SIDES},
+                {side: by_side["volume_total", side] for side in SIDES},
+                by_side["last_trade_ts_seconds", None],
+                by_side["trades_lost_total", None],
+                {
+                    float(sample.labels["le"]): sample.value
+                    for sample in samples
+                    if sample.name == "trade_delivery_seconds_bucket"
+                },
             )
         except (ValueError, KeyError) as error:
-            raise SidecarAway(f"it answers nonsense: {error}") from error
+            raise Away(f"it answers nonsense: {error}") from error
 
     def next_seq(self, session: str) -> int:
         """The number of the trade that the side-car expects next in a session: all below are committed.
 
         Raises:
-            SidecarAway: it did not answer.
+            Away: it did not answer.
         """
-        text = self._get(f"/sessions/{session}")
+        text = self._client.get(f"/sessions/{session}")
         try:
             return int(json.loads(text)["next_seq"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise SidecarAway(f"it answers nonsense: {error}") from error
+            raise Away(f"it answers nonsense: {error}") from error
 
     def close(self) -> None:
-        self._connection.close()
-
-    def _get(self, path: str) -> str:
-        was_open = self._connection.sock is not None
-        try:
-            return self._ask(path)
-        except ConnectionError as error:
-            # A server closes a connection that has been quiet for a while.
-            if was_open:
-                return self._get(path)
-            raise SidecarAway(error.strerror or str(error)) from error
-        except (OSError, HTTPException, UnicodeError) as error:
-            raise SidecarAway(getattr(error, "strerror", None) or str(error)) from error
-
-    def _ask(self, path: str) -> str:
-        try:
-            self._connection.request("GET", self._path + path)
-            response = self._connection.getresponse()
-            body = response.read().decode()
-        except BaseException:
-            self._connection.close()
-            raise
-        if response.status != 200:
-            raise SidecarAway(f"it answers {response.status}: {body[:200]}")
-        return body
+        self._client.close()

@@ -1,33 +1,53 @@
-"""What all open pages share: one publisher, one log, one view of the side-car."""
+"""What all open pages share: one publisher, one log, one order flow, one view of the loop."""
 
+import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from trading_app.messages import Side, Trade
 from trading_app.outbox import Status, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings
-from trading_app.sidecar import Sidecar, SidecarAway, Totals
+from trading_app.ui.flow import Flow
+from trading_app.ui.watch import View, Watch
 
 _LOG_LENGTH = 10
-# A click draws the page anew, and should not wait for the side-car again: Streamlit takes clicks that come while it
-# draws for one.
-_REFRESH = 0.9
+_POLL = 0.5
+
+
+@dataclass
+class Sent:
+    """A trade sent by hand, what became of it, and after how many seconds that was known."""
+
+    trade: Trade
+    status: Status = "waiting"
+    seconds: float | None = None
 
 
 class Desk:
-    """Sends the trades made on the page, and knows what became of them."""
+    """Sends trades, and knows what became of them and how the loop is.
 
-    def __init__(self, settings: Settings) -> None:
-        self._publisher = TradePublisher(
-            settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=open_outbox(settings.outbox, "ui")
-        )
-        self._sidecar = Sidecar(settings.sidecar_url)
-        self._log: deque[Trade] = deque(maxlen=_LOG_LENGTH)
-        self._asking = threading.Lock()
-        self._asked_at = -_REFRESH
-        self._totals: Totals | SidecarAway = SidecarAway("not asked yet")
+    Args:
+        log: what an earlier desk has sent, the newest first.
+    """
+
+    def __init__(self, settings: Settings, log: Iterable[Sent] = ()) -> None:
+        self.settings = settings
+        outbox = open_outbox(settings.outbox, "ui")
+        self.capacity = outbox.capacity
+        self._publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
+        self._watch = Watch(settings)
+        self.flow = Flow(self._publisher)
+        self._log = deque(log, maxlen=_LOG_LENGTH)
+        self._unsettled: queue.Queue[Sent | None] = queue.Queue()
+        for sent in reversed(self._log):
+            self._unsettled.put(sent)
+        self._closed = threading.Event()
+        self._settling = threading.Thread(target=self._settle, name="desk", daemon=True)
+        self._settling.start()
 
     def trade(self, side: Side, quantity: str) -> None:
         """Send a trade of the quantity that was typed.
@@ -40,12 +60,14 @@ class Desk:
             qty = float(quantity)
         except ValueError:
             raise ValueError(f"the quantity must be a number such as 2.5, not {quantity!r}") from None
-        self._log.appendleft(self._publisher.publish(side, qty))
+        sent = Sent(self._publisher.publish(side, qty))
+        self._log.appendleft(sent)
+        self._unsettled.put(sent)
 
     @property
-    def log(self) -> list[tuple[Trade, Status]]:
-        """The trades sent last, the newest first, and what became of each."""
-        return [(trade, self._publisher.status(trade)) for trade in self._log]
+    def log(self) -> list[Sent]:
+        """The trades sent by hand, the newest first."""
+        return list(self._log)
 
     @property
     def waiting(self) -> int:
@@ -57,16 +79,21 @@ class Desk:
         """Trades dropped because too many waited."""
         return self._publisher.lost
 
-    def totals(self) -> Totals | SidecarAway:
-        """What the side-car has counted, at most `_REFRESH` seconds ago, or why it does not tell."""
-        with self._asking:
-            if time.monotonic() - self._asked_at >= _REFRESH:
-                try:
-                    self._totals = self._sidecar.totals()
-                except SidecarAway as away:
-                    self._totals = away
-                self._asked_at = time.monotonic()
-            return self._totals
+    def look(self) -> View:
+        """How the loop is."""
+        return self._watch.look()
 
     def close(self) -> None:
+        self.flow.stop()
+        self._watch.close()
+        self._closed.set()
+        self._unsettled.put(None)
+        self._settling.join()
         self._publisher.close(timeout=1.0)
+
+    def _settle(self) -> None:
+        """Note of each trade in the log when it is known what became of it."""
+        while sent := self._unsettled.get():
+            while sent.status == "waiting" and not self._closed.is_set():
+                sent.status = self._publisher.wait(sent.trade, _POLL)
+                sent.seconds = time.time() - sent.trade.ts

@@ -1,0 +1,63 @@
+"""What an idle page costs: processor time of its server and of the side-car, by the number of open tabs.
+
+Run it with ``python benchmarks/page.py``. A percent is one of one core.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from stack import Honcho, Workspace, eventually, tool
+
+SETTLE = 8.0
+SECONDS = 20.0
+
+
+def processor_seconds(group: int) -> float:
+    """User and system time of all processes of a process group."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue
+        if int(fields[2]) == group:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / 100
+
+
+def report(tabs: int, ui: Honcho, sidecar: Honcho) -> None:
+    time.sleep(SETTLE)
+    before = [processor_seconds(program.groups[0]) for program in (ui, sidecar)]
+    time.sleep(SECONDS)
+    after = [processor_seconds(program.groups[0]) for program in (ui, sidecar)]
+    page, behind = (100 * (end - start) / SECONDS for start, end in zip(before, after, strict=True))
+    print(f"{tabs} tabs: the page's server {page:.1f} %, the side-car {behind:.1f} %", flush=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        workspace = Workspace(Path(folder))
+        sidecar, ui = Honcho(workspace, "sidecar"), Honcho(workspace, "ui")
+        try:
+            eventually(workspace.page_is_up)
+            browser = playwright.chromium.launch(
+                executable_path=tool("chromium", "apt-get install chromium"), args=["--no-sandbox", "--disable-gpu"]
+            )
+            for tabs in 0, 1, 4:
+                while len(browser.contexts) < tabs:
+                    browser.new_context().new_page().goto(workspace.page)
+                report(tabs, ui, sidecar)
+            browser.close()
+        finally:
+            ui.end()
+            sidecar.end()
+
+
+if __name__ == "__main__":
+    main()

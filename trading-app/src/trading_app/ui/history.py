@@ -1,0 +1,83 @@
+"""What the totals did in the last minutes, as far as somebody looked."""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+from trading_app.messages import SIDES, Side
+from trading_app.sidecar import Totals
+
+
+class Point(NamedTuple):
+    """``at`` in Unix seconds, ``rates`` in trades a second, ``position`` in units."""
+
+    at: float
+    rates: Mapping[Side, float]
+    position: float
+
+
+class Seen(NamedTuple):
+    """Totals, and the Unix time they were seen at."""
+
+    at: float
+    totals: Totals
+
+
+class History:
+    """The totals seen in the last ``seconds``, and what follows from them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._seen: deque[Seen] = deque()
+
+    def add(self, at: float, totals: Totals) -> None:
+        self._seen.append(Seen(at, totals))
+        while self._seen[0].at < at - self._seconds:
+            self._seen.popleft()
+
+    @property
+    def last(self) -> Seen | None:
+        return self._seen[-1] if self._seen else None
+
+    def points(self) -> list[Point]:
+        """One for each look but the first, with the rates since the look before."""
+        return [Point(seen.at, _rates(before, seen), seen.totals.position) for before, seen in pairwise(self._seen)]
+
+    def rates(self, seconds: float, now: float) -> Mapping[Side, float] | None:
+        """Trades a second over the last ``seconds``; None where less than two looks fall into them."""
+        recent = self._recent(seconds, now)
+        return _rates(recent[0], recent[-1]) if len(recent) > 1 else None
+
+    def delivery(self, quantile: float, seconds: float, now: float) -> float | None:
+        """In how many seconds that part of the trades of the last ``seconds`` was delivered; None without trades."""
+        recent = self._recent(seconds, now)
+        if len(recent) < 2:
+            return None
+        before, after = recent[0].totals.delivery, recent[-1].totals.delivery
+        counts = {le: count - before.get(le, 0.0) for le, count in after.items()}
+        # Less than before: the side-car has started anew since.
+        return _quantile(quantile, after if min(counts.values(), default=0.0) < 0 else counts)
+
+    def _recent(self, seconds: float, now: float) -> list[Seen]:
+        return [seen for seen in self._seen if seen.at >= now - seconds]
+
+
+def _rates(before: Seen, after: Seen) -> Mapping[Side, float]:
+    # Totals that fell have begun anew.
+    return {
+        side: max(0.0, after.totals.trades[side] - before.totals.trades[side]) / max(after.at - before.at, 1e-3)
+        for side in SIDES
+    }
+
+
+def _quantile(quantile: float, counts: Mapping[float, float]) -> float | None:
+    """As Prometheus has it: trades spread evenly over their bucket, those beyond the last bound lie on it."""
+    wanted = quantile * counts.get(math.inf, 0.0)
+    lower = below = 0.0
+    for le, count in sorted(counts.items()):
+        if count >= wanted > below:
+            return lower if le == math.inf else lower + (le - lower) * (wanted - below) / (count - below)
+        lower, below = le, count
+    return None

@@ -1,0 +1,39 @@
+"""Numbers and times as a person reads them."""
+
+from datetime import UTC, datetime
+
+
+def number(value: float) -> str:
+    """All digits that matter, none that do not."""
+    return f"{value:,.8f}".rstrip("0").rstrip(".")
+
+
+def rounded(value: float) -> str:
+    """At most two decimals."""
+    return number(round(value, 2))
+
+
+def waits(count: int) -> str:
+    """So many trades, and that they wait."""
+    return "1 trade waits" if count == 1 else f"{count:,} trades wait"
+
+
+def duration(seconds: float) -> str:
+    """To three digits below a minute, in whole seconds above."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def ago(seconds: float) -> str:
+    """In whole seconds: it ticks."""
+    return "now" if seconds < 1 else f"{duration(int(seconds))} ago"
+
+
+def clock(at: float) -> str:
+    """The time of day, where the server is."""
+    return f"{datetime.fromtimestamp(at, UTC).astimezone():%H:%M:%S}"

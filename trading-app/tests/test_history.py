@@ -1,0 +1,74 @@
+"""What follows from the totals that were seen."""
+
+import math
+
+import pytest
+
+from trading_app.sidecar import Totals
+from trading_app.ui.history import History
+
+
+def totals(buys: float = 0, sells: float = 0, *delivery: float) -> Totals:
+    """Totals with as many units as trades; ``delivery`` counts up to 1 s, to 2 s, and in all."""
+    by_side: dict[str, float] = {"buy": buys, "sell": sells}
+    bounds = dict(zip((1.0, 2.0, math.inf), delivery or (0.0, 0.0, 0.0), strict=True))
+    return Totals(by_side, by_side, 100.0, 0.0, bounds)  # type: ignore[arg-type]
+
+
+def seen(*looks: tuple[float, Totals]) -> History:
+    history = History(60.0)
+    for at, what in looks:
+        history.add(at, what)
+    return history
+
+
+def test_rates_are_those_between_the_first_and_the_last_look_of_the_time() -> None:
+    history = seen((90.0, totals(0, 0)), (100.0, totals(10, 0)), (104.0, totals(18, 4)))
+    assert history.rates(5.0, now=105.0) == {"buy": 2.0, "sell": 1.0}
+
+
+def test_one_look_makes_no_rate() -> None:
+    assert seen().rates(5.0, now=100.0) is None
+    assert seen((100.0, totals(10, 0))).rates(5.0, now=100.0) is None
+    assert seen((10.0, totals(10, 0)), (100.0, totals(20, 0))).rates(5.0, now=100.0) is None
+
+
+def test_totals_that_began_anew_make_no_negative_rate() -> None:
+    assert seen((100.0, totals(10, 10)), (101.0, totals(0, 12))).rates(5.0, now=101.0) == {"buy": 0.0, "sell": 2.0}
+
+
+def test_each_look_but_the_first_is_a_point() -> None:
+    points = seen((100.0, totals(0, 0)), (102.0, totals(4, 0)), (103.0, totals(4, 6))).points()
+    assert [(point.at, point.rates, point.position) for point in points] == [
+        (102.0, {"buy": 2.0, "sell": 0.0}, 4.0),
+        (103.0, {"buy": 0.0, "sell": 6.0}, -2.0),
+    ]
+
+
+def test_what_is_older_than_the_history_is_forgotten() -> None:
+    assert len(seen(*((float(at), totals()) for at in range(200))).points()) == 60
+
+
+@pytest.mark.parametrize(
+    "counts, quantile, expected",
+    [
+        ((100, 100, 100), 0.5, 0.5),
+        ((50, 100, 100), 0.5, 1.0),
+        ((50, 100, 100), 0.99, 1.98),
+        ((0, 100, 100), 0.5, 1.5),
+        ((0, 0, 100), 0.5, 2.0),
+        ((0, 0, 0), 0.5, None),
+    ],
+)
+def test_quantiles_are_those_of_prometheus(
+    counts: tuple[float, float, float], quantile: float, expected: float | None
+) -> None:
+    before = totals(0, 0, 10, 10, 10)
+    after = totals(0, 0, *(10 + count for count in counts))
+    delivery = seen((100.0, before), (101.0, after)).delivery(quantile, 60.0, now=101.0)
+    assert delivery == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_side_car_that_started_anew_has_its_own_quantiles() -> None:
+    history = seen((100.0, totals(0, 0, 900, 900, 900)), (101.0, totals(0, 0, 0, 5, 5)))
+    assert history.delivery(0.5, 60.0, now=101.0) == pytest.approx(1.5)
