@@ -4,6 +4,7 @@ import copy
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from metrics_sidecar.ledger import Ledger
-from metrics_sidecar.messages import Trade, decode
+from metrics_sidecar.messages import Message, Trade, decode
 from trading_app.outbox import FileOutbox, MemoryOutbox, Session
 
 CAPACITY = 5
@@ -26,9 +27,12 @@ class RecordingLedger(Ledger):
         super().__init__()
         self.counted: Counter[tuple[str, int]] = Counter()
 
-    def _count(self, trade: Trade, received_at: float) -> None:
-        super()._count(trade, received_at)
-        self.counted[trade.session, trade.seq] += 1
+    def apply(self, messages: Iterable[Message], received_at: float) -> None:
+        for message in messages:
+            before = self.totals().trades
+            super().apply([message], received_at)
+            if isinstance(message, Trade) and self.totals().trades != before:
+                self.counted[message.session, message.seq] += 1
 
 
 class Delivery(RuleBasedStateMachine):
@@ -92,7 +96,7 @@ class Delivery(RuleBasedStateMachine):
     def deliver(self, index: int) -> None:
         """Any message that is under way arrives, the oldest or not."""
         if self.channel:
-            self.ledger.apply(decode([self.channel.pop(index % len(self.channel))]), 100.0)
+            self.ledger.apply([decode(self.channel.pop(index % len(self.channel)))], 100.0)
 
     @rule(index=indices)
     def repeat(self, index: int) -> None:

@@ -12,7 +12,7 @@ from metrics_sidecar.messages import Trade
 from metrics_sidecar.receiver import Receiver
 from metrics_sidecar.store import Store
 
-TRADE = Trade("trade", "buy", 1.0, 100.0, "a", 1)
+TRADE = Trade("buy", 1.0, 100.0, "a", 1)
 
 
 def test_what_is_not_committed_is_not_shown() -> None:
@@ -53,7 +53,7 @@ def test_commits_are_not_more_frequent_than_needed() -> None:
     journal.enter([TRADE], 100.0)
     journal.commit_when_due()
     assert journal.next_seq("a") == 2
-    journal.enter([Trade("trade", "buy", 1.0, 100.0, "a", 2)], 100.0)
+    journal.enter([Trade("buy", 1.0, 100.0, "a", 2)], 100.0)
     journal.commit_when_due()
     assert journal.next_seq("a") == 2
 

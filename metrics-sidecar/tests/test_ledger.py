@@ -7,11 +7,11 @@ from metrics_sidecar.messages import GapFill, Side, Trade
 
 
 def trade(seq: int = 0, side: Side = "buy", qty: float = 1.0, ts: float = 100.0, session: str = "s") -> Trade:
-    return Trade("trade", side, qty, ts, session, seq) if seq else Trade("trade", side, qty, ts)
+    return Trade(side, qty, ts, session, seq) if seq else Trade(side, qty, ts)
 
 
 def gap_fill(new_seq: int) -> GapFill:
-    return GapFill("gap_fill", "s", new_seq)
+    return GapFill("s", new_seq)
 
 
 def test_both_sides_are_there_from_the_start() -> None:
@@ -25,7 +25,7 @@ def test_both_sides_are_there_from_the_start() -> None:
 def test_trades_add_up_by_side() -> None:
     ledger = Ledger()
     for message in trade(qty=2.0), trade(qty=0.5), trade(side="sell", qty=4.0, ts=101.5):
-        ledger.apply(message, received_at=102.0)
+        ledger.apply([message], received_at=102.0)
     totals = ledger.totals()
     assert totals.trades == {"buy": 2, "sell": 1}
     assert totals.volume == {"buy": 2.5, "sell": 4.0}
@@ -34,16 +34,16 @@ def test_trades_add_up_by_side() -> None:
 
 def test_an_untracked_trade_counts_as_often_as_it_comes() -> None:
     ledger = Ledger()
-    ledger.apply(trade(), 100.0)
-    ledger.apply(trade(), 100.0)
+    ledger.apply([trade()], 100.0)
+    ledger.apply([trade()], 100.0)
     assert ledger.totals().trades["buy"] == 2
     assert ledger.next_seq == {}
 
 
 def test_a_tracked_trade_counts_once_and_moves_the_cursor() -> None:
     ledger = Ledger()
-    ledger.apply(trade(seq=1), 100.0)
-    ledger.apply(trade(seq=1), 100.0)
+    ledger.apply([trade(seq=1)], 100.0)
+    ledger.apply([trade(seq=1)], 100.0)
     assert ledger.totals().trades["buy"] == 1
     assert ledger.next_seq == {"s": 2}
     assert ledger.duplicates == 1
@@ -52,41 +52,41 @@ def test_a_tracked_trade_counts_once_and_moves_the_cursor() -> None:
 def test_a_trade_before_its_turn_does_not_count_until_it_comes_again() -> None:
     ledger = Ledger()
     for seq in (2, 1, 2):
-        ledger.apply(trade(seq=seq), 100.0)
+        ledger.apply([trade(seq=seq)], 100.0)
     assert ledger.totals().trades["buy"] == 2
     assert ledger.out_of_sequence == 1
 
 
 def test_sessions_do_not_share_a_cursor() -> None:
     ledger = Ledger()
-    ledger.apply(trade(seq=1, session="a"), 100.0)
-    ledger.apply(trade(seq=1, session="b"), 100.0)
+    ledger.apply([trade(seq=1, session="a")], 100.0)
+    ledger.apply([trade(seq=1, session="b")], 100.0)
     assert ledger.totals().trades["buy"] == 2
     assert ledger.next_seq == {"a": 2, "b": 2}
 
 
 def test_a_gap_fill_counts_what_is_lost_and_moves_the_cursor() -> None:
     ledger = Ledger()
-    ledger.apply(trade(seq=1), 100.0)
-    ledger.apply(gap_fill(5), 100.0)
-    ledger.apply(trade(seq=5), 100.0)
+    ledger.apply([trade(seq=1)], 100.0)
+    ledger.apply([gap_fill(5)], 100.0)
+    ledger.apply([trade(seq=5)], 100.0)
     assert ledger.totals().lost == 3
     assert ledger.totals().trades["buy"] == 2
 
 
 def test_a_gap_fill_that_fills_nothing_changes_nothing() -> None:
     ledger = Ledger()
-    ledger.apply(trade(seq=1), 100.0)
-    ledger.apply(gap_fill(2), 100.0)
-    ledger.apply(gap_fill(1), 100.0)
+    ledger.apply([trade(seq=1)], 100.0)
+    ledger.apply([gap_fill(2)], 100.0)
+    ledger.apply([gap_fill(1)], 100.0)
     assert ledger.totals().lost == 0
     assert ledger.next_seq == {"s": 2}
 
 
 def test_what_was_declared_lost_does_not_count_when_it_comes_after_all() -> None:
     ledger = Ledger()
-    ledger.apply(gap_fill(3), 100.0)
-    ledger.apply(trade(seq=2), 100.0)
+    ledger.apply([gap_fill(3)], 100.0)
+    ledger.apply([trade(seq=2)], 100.0)
     assert ledger.totals().trades["buy"] == 0
     assert ledger.totals().lost == 2
 
@@ -94,13 +94,13 @@ def test_what_was_declared_lost_does_not_count_when_it_comes_after_all() -> None
 def test_totals_do_not_change_once_taken() -> None:
     ledger = Ledger()
     before = ledger.totals()
-    ledger.apply(trade(), 100.0)
+    ledger.apply([trade()], 100.0)
     assert before.trades["buy"] == 0
 
 
 def test_delivery_is_the_time_from_ts_to_receipt() -> None:
     ledger = Ledger()
-    ledger.apply(trade(ts=100.0), received_at=100.2)
+    ledger.apply([trade(ts=100.0)], received_at=100.2)
     assert ledger.delivery.sum == pytest.approx(0.2)
     buckets = dict(ledger.delivery.buckets())
     assert buckets["0.1"] == 0
@@ -109,6 +109,6 @@ def test_delivery_is_the_time_from_ts_to_receipt() -> None:
 
 def test_a_clock_that_runs_ahead_delivers_in_no_time() -> None:
     ledger = Ledger()
-    ledger.apply(trade(ts=200.0), received_at=100.0)
+    ledger.apply([trade(ts=200.0)], received_at=100.0)
     assert ledger.delivery.sum == 0.0
     assert dict(ledger.delivery.buckets())["0.0005"] == 1

@@ -22,13 +22,13 @@ def test_a_new_file_starts_from_zero(tmp_path: Path) -> None:
 def test_what_was_committed_is_there_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.sqlite3")
     ledger = store.load()
-    ledger.apply(Trade("trade", "buy", 0.1, 100.5, "a", 1), 101.0)
-    ledger.apply(Trade("trade", "sell", 0.2, 100.25), 101.0)
-    ledger.apply(GapFill("gap_fill", "b", 1000), 101.0)
+    ledger.apply([Trade("buy", 0.1, 100.5, "a", 1)], 101.0)
+    ledger.apply([Trade("sell", 0.2, 100.25)], 101.0)
+    ledger.apply([GapFill("b", 1000)], 101.0)
     store.commit(ledger)
-    ledger.apply(Trade("trade", "buy", 0.2, 102.0, "a", 2), 103.0)
+    ledger.apply([Trade("buy", 0.2, 102.0, "a", 2)], 103.0)
     committed = store.commit(ledger)
-    ledger.apply(Trade("trade", "buy", 1.0, 104.0, "a", 3), 105.0)  # never committed
+    ledger.apply([Trade("buy", 1.0, 104.0, "a", 3)], 105.0)  # never committed
     store.close()
 
     again = Store(tmp_path / "state.sqlite3").load()
@@ -41,8 +41,8 @@ def test_the_greatest_cursor_is_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.sqlite3")
     ledger = store.load()
     for session in "a", "b":
-        ledger.apply(GapFill("gap_fill", session, 2**63 - 2), 101.0)
-        ledger.apply(Trade("trade", "buy", 1.0, 100.0, session, 2**63 - 2), 101.0)
+        ledger.apply([GapFill(session, 2**63 - 2)], 101.0)
+        ledger.apply([Trade("buy", 1.0, 100.0, session, 2**63 - 2)], 101.0)
     store.commit(ledger)
     store.close()
     assert Store(tmp_path / "state.sqlite3").load().next_seq == {"a": 2**63 - 1, "b": 2**63 - 1}
@@ -51,7 +51,7 @@ def test_the_greatest_cursor_is_kept(tmp_path: Path) -> None:
 def test_without_a_file_nothing_is_kept() -> None:
     store = Store(None)
     ledger = store.load()
-    ledger.apply(Trade("trade", "buy", 1.0, 100.0), 100.0)
+    ledger.apply([Trade("buy", 1.0, 100.0)], 100.0)
     assert store.commit(ledger).trades["buy"] == 1
     assert Store(None).load().totals().trades["buy"] == 0
 
@@ -98,7 +98,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     store = Store(path)
     ledger = store.load()
     for number in range(1000):
-        ledger.apply(Trade("trade", "buy", 1.0, 100.0, f"session-{number}", 1), 100.0)
+        ledger.apply([Trade("buy", 1.0, 100.0, f"session-{number}", 1)], 100.0)
     store.commit(ledger)
     store.close()
     damaged = bytearray(path.read_bytes())
@@ -114,7 +114,7 @@ def test_the_cursor_of_an_idle_session_goes(tmp_path: Path, monkeypatch: pytest.
     now = time.time()
     for session, age in ("old", 31), ("young", 29):
         monkeypatch.setattr(time, "time", lambda age=age: now - age * 86_400)
-        ledger.apply(Trade("trade", "buy", 1.0, 100.0, session, 1), 100.0)
+        ledger.apply([Trade("buy", 1.0, 100.0, session, 1)], 100.0)
         store.commit(ledger)
     monkeypatch.undo()
     store.forget_idle(ledger)

@@ -39,8 +39,7 @@ class Journal:
     def enter(self, messages: Iterable[Message], received_at: float) -> None:
         """Apply messages received at ``received_at`` (Unix seconds) to the ledger."""
         with self.lock:
-            for message in messages:
-                self.ledger.apply(message, received_at)
+            self.ledger.apply(messages, received_at)
             self._uncommitted = True
 
     def next_seq(self, session: str) -> int:

@@ -5,10 +5,11 @@ so it counts once however often, and in whatever order, it arrives.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from metrics_sidecar.histogram import Histogram
-from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
+from metrics_sidecar.messages import SIDES, GapFill, Message, Side
 
 log = logging.getLogger(__name__)
 
@@ -46,30 +47,31 @@ class Ledger:
     def totals(self) -> Totals:
         return Totals(dict(self._trades), dict(self._volume), self._last_trade_ts, self._lost)
 
-    def apply(self, message: Message, received_at: float) -> None:
-        """Apply one message, received at ``received_at`` in Unix seconds."""
-        if isinstance(message, GapFill):
-            self._fill_gap(message)
-        elif not message.seq or self._is_next(message):
-            self._count(message, received_at)
+    def apply(self, messages: Iterable[Message], received_at: float) -> None:
+        """Apply messages received at ``received_at``, in Unix seconds, in their order."""
+        cursors, trades, volume, moved = self.next_seq, self._trades, self._volume, self.moved
+        for message in messages:
+            if isinstance(message, GapFill):
+                self._fill_gap(message)
+                continue
+            if seq := message.seq:
+                expected = cursors.get(message.session, 1)
+                if seq != expected:
+                    self._ignore(is_duplicate=seq < expected)
+                    continue
+                cursors[message.session] = seq + 1
+                moved.add(message.session)
+            trades[message.side] += 1
+            volume[message.side] += message.qty
+            self._last_trade_ts = message.ts
+            # Two clocks may disagree by more than the trade took.
+            self.delivery.observe(max(0.0, received_at - message.ts))
 
-    def _is_next(self, trade: Trade) -> bool:
-        expected = self.next_seq.get(trade.session, 1)
-        if trade.seq == expected:
-            self._move(trade.session, expected + 1)
-            return True
-        if trade.seq < expected:
+    def _ignore(self, *, is_duplicate: bool) -> None:
+        if is_duplicate:
             self.duplicates += 1
         else:
             self.out_of_sequence += 1
-        return False
-
-    def _count(self, trade: Trade, received_at: float) -> None:
-        self._trades[trade.side] += 1
-        self._volume[trade.side] += trade.qty
-        self._last_trade_ts = trade.ts
-        # Two clocks may disagree by more than the trade took.
-        self.delivery.observe(max(0.0, received_at - trade.ts))
 
     def _fill_gap(self, gap: GapFill) -> None:
         missing = gap.new_seq - self.next_seq.get(gap.session, 1)
@@ -78,8 +80,5 @@ class Ledger:
                 "session %s: %d trades are gone for good, those before seq %d", gap.session, missing, gap.new_seq
             )
             self._lost += missing
-            self._move(gap.session, gap.new_seq)
-
-    def _move(self, session: str, next_seq: int) -> None:
-        self.next_seq[session] = next_seq
-        self.moved.add(session)
+            self.next_seq[gap.session] = gap.new_seq
+            self.moved.add(gap.session)

@@ -82,35 +82,46 @@ class Receiver:
 
     def _receive(self) -> bool:
         """Take what is there, up to one batch; tell whether there was anything."""
-        batch = self._drain()
-        reasons: list[Reason] = []
-        messages = [message for frames in batch if (message := self._read(frames, reasons))]
+        frames, reasons = self._drain()
+        received = len(frames) + len(reasons)
+        messages = self._decode(frames, reasons)
         # What a scrape must not see halfway changes under the lock.
         with self._journal.lock:
-            self.received += len(batch)
+            self.received += received
             for reason in reasons:
                 self.rejected[reason] += 1
             if messages:
                 self._journal.enter(messages, time.time())
-        return bool(batch)
+        return received > 0
 
-    def _drain(self) -> list[list[bytes]]:
-        batch: list[list[bytes]] = []
+    def _drain(self) -> tuple[list[bytes], list[Reason]]:
+        """The messages that are there: those of one frame, and why the others are rejected."""
+        frames: list[bytes] = []
+        reasons: list[Reason] = []
+        recv, getsockopt = self._socket.recv, self._socket.getsockopt
         try:
-            while len(batch) < _BATCH:
-                batch.append(self._socket.recv_multipart(zmq.NOBLOCK))
+            while len(frames) + len(reasons) < _BATCH:
+                frame = recv(zmq.NOBLOCK)
+                if getsockopt(zmq.RCVMORE):
+                    parts = [frame, *self._socket.recv_multipart()]
+                    reasons.append("multipart")
+                    self._log(Rejected("multipart", f"{len(parts)} frames, a message is one"), frame)
+                else:
+                    frames.append(frame)
         except zmq.Again:
             pass
-        return batch
+        return frames, reasons
 
-    def _read(self, frames: list[bytes], reasons: list[Reason]) -> Message | None:
-        """The message, or None with one more in ``reasons``."""
-        try:
-            return decode(frames)
-        except Rejected as rejection:
-            reasons.append(rejection.reason)
-            self._log(rejection, frames[0])
-            return None
+    def _decode(self, frames: list[bytes], reasons: list[Reason]) -> list[Message]:
+        """The messages of the frames; for each frame that is none, one more in ``reasons``."""
+        messages: list[Message] = []
+        for frame in frames:
+            try:
+                messages.append(decode(frame))
+            except Rejected as rejection:
+                reasons.append(rejection.reason)
+                self._log(rejection, frame)
+        return messages
 
     def _log(self, rejection: Rejected, frame: bytes) -> None:
         reason, now = rejection.reason, time.monotonic()
