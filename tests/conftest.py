@@ -62,7 +62,8 @@ def page(browser: Browser, workspace: Workspace) -> Iterator[Callable[[], Page]]
         assert eventually(workspace.page_is_up)
         opened = context.new_page()
         opened.goto(workspace.page)
-        opened.get_by_role("button", name="Buy").wait_for()
+        # The charts are drawn last.
+        opened.locator("svg.marks").nth(1).wait_for()
         return opened
 
     yield open_page

@@ -54,7 +54,7 @@ def desk(tab: Open) -> Page:
 def drawn(page: Page, workspace: Workspace) -> Page:
     """The page, once its charts stand, which are drawn last."""
     page.goto(workspace.page)
-    expect(page.locator("svg.marks")).to_have_count(2, timeout=20_000)
+    page.locator("svg.marks").nth(1).wait_for()
     return page
 
 
@@ -215,7 +215,7 @@ def test_each_part_of_the_loop_shows_its_state_and_leads_to_where_it_lives(
     for name, port in ("side-car", f"{workspace.sidecar_port}/metrics"), ("Prometheus", workspace.prometheus_port):
         assert desk.get_by_role("link", name=name).get_attribute("href") == f"http://127.0.0.1:{port}"
         expect(station(desk, name)).to_contain_text("up", timeout=15_000)
-    expect(station(desk, "Grafana")).to_contain_text("away")
+    expect(station(desk, "Grafana")).to_contain_text("not running")
     with grafana(workspace.grafana_port):
         expect(station(desk, "Grafana")).to_contain_text("up")
         button(desk, "Start").click()
@@ -227,9 +227,9 @@ def test_each_part_of_the_loop_shows_its_state_and_leads_to_where_it_lives(
         pictures.take(desk, "page")
         pictures.take(desk, "page-dark", scheme="dark")
         pictures.take(desk, "page-phone", width=390)
-    expect(station(desk, "Grafana")).to_contain_text("away")
+    expect(station(desk, "Grafana")).to_contain_text("not running")
     prometheus.end()
-    expect(station(desk, "Prometheus")).to_contain_text("away")
+    expect(station(desk, "Prometheus")).to_contain_text("not running")
     expect(desk.get_by_text("As seen by this page, as Prometheus is away")).to_be_visible()
     expect(desk.get_by_text("All is well")).to_be_visible()
     desk.close()

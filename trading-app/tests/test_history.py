@@ -8,11 +8,11 @@ from trading_app.sidecar import Totals
 from trading_app.ui.history import History
 
 
-def totals(buys: float = 0, sells: float = 0, *delivery: float) -> Totals:
+def totals(buys: float = 0, sells: float = 0, *delivery: float, lost: float = 0) -> Totals:
     """Totals with as many units as trades; ``delivery`` counts up to 1 s, to 2 s, and in all."""
     by_side: dict[str, float] = {"buy": buys, "sell": sells}
     bounds = dict(zip((1.0, 2.0, math.inf), delivery or (0.0, 0.0, 0.0), strict=True))
-    return Totals(by_side, by_side, 100.0, 0.0, bounds)  # type: ignore[arg-type]
+    return Totals(by_side, by_side, 100.0, lost, bounds)  # type: ignore[arg-type]
 
 
 def seen(*looks: tuple[float, Totals]) -> History:
@@ -72,3 +72,10 @@ def test_quantiles_are_those_of_prometheus(
 def test_a_side_car_that_started_anew_has_its_own_quantiles() -> None:
     history = seen((100.0, totals(0, 0, 900, 900, 900)), (101.0, totals(0, 0, 0, 5, 5)))
     assert history.delivery(0.5, 60.0, now=101.0) == pytest.approx(1.5)
+
+
+def test_trades_lost_are_those_of_the_time_and_not_of_all_time() -> None:
+    history = seen((90.0, totals(lost=5)), (100.0, totals(lost=7)), (110.0, totals(lost=7)))
+    assert history.lost(30.0, now=110.0) == 2
+    assert history.lost(15.0, now=110.0) == 0
+    assert seen().lost(15.0, now=110.0) == 0

@@ -61,7 +61,9 @@ def test_the_newest_trade_stands_first(page: AppTest, sidecar: FakeSidecar) -> N
     [
         ("0", "above 0, not 0"),
         ("-2", "above 0, not -2"),
-        ("nan", "above 0, not nan"),
+        ("nan", "a number such as 2.5, not 'nan'"),
+        ("1_000", "a number such as 2.5, not '1_000'"),
+        ("\u0661", "a number such as 2.5, not"),
         ("1e999", "above 0, not inf"),
         ("", "a number such as 2.5, not ''"),
         ("2,5", "a number such as 2.5, not '2,5'"),
@@ -134,6 +136,14 @@ def test_a_page_opened_without_a_side_car_has_no_numbers_yet(
 
 def test_without_prometheus_the_chart_says_what_it_shows(page: AppTest) -> None:
     assert any("As seen by this page, as Prometheus is away" in text.value for text in page.markdown)
+
+
+def test_a_page_opened_while_a_flow_runs_can_send_a_burst_after_it_was_stopped(page: AppTest) -> None:
+    press(page, "Start")
+    other = AppTest.from_file(PAGE, default_timeout=30).run()
+    press(page, "Stop")
+    press(other, "Burst of 1,000")
+    assert not other.exception
 
 
 def test_two_pages_share_log_and_flow(page: AppTest) -> None:

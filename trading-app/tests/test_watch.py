@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from app_process import FakeSidecar, eventually
@@ -72,7 +73,7 @@ UP = View(asked_at=100.0, sidecar="", prometheus="", grafana="", scraped=True)
     [
         (0, UP, ["nothing waits", "up", "up", "up"]),
         (1, UP, ["1 trade waits", "up", "up", "up"]),
-        (2000, View(), ["2,000 trades wait", "away", "away", "away"]),
+        (2000, View(), ["2,000 trades wait", "away", "not running", "not running"]),
         (0, View(sidecar="", prometheus="", grafana=""), ["nothing waits", "up", "misses the side-car", "up"]),
     ],
 )
@@ -98,6 +99,7 @@ def test_each_part_of_the_loop_has_its_state(
         (1, 0, View(sidecar="timed out"), "warning", "1 trade waits here, and will go on by themselves"),
         (1_000_000, 12_345, View(sidecar="timed out"), "error", "Trades are being lost"),
         (1_000_000, 12_345, UP, "error", "12,345 so far"),
+        (0, 12_345, replace(UP, lost=7.0), "warning", "7 trades were lost"),
     ],
 )
 def test_what_matters_most_is_said_in_words(waiting: int, lost: int, view: View, kind: str, words: str) -> None:

@@ -36,9 +36,9 @@ class Client:
             # A server closes a connection that has been quiet for a while.
             if was_open:
                 return self.get(path)
-            raise Away(error.strerror or str(error)) from error
+            raise Away(_reason(error)) from error
         except (OSError, HTTPException, UnicodeError) as error:
-            raise Away(getattr(error, "strerror", None) or str(error)) from error
+            raise Away(_reason(error)) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -54,3 +54,8 @@ class Client:
         if response.status != 200:
             raise Away(f"it answers {response.status}: {body[:200]}")
         return body
+
+
+def _reason(error: Exception) -> str:
+    """In a few words, never in none."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

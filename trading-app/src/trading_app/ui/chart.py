@@ -41,14 +41,19 @@ _RATES = spec("Trades a second", "buy", "sell")
 _POSITION = spec("Net position", "position")
 
 
-def chart(view: View) -> None:
-    columns = {
+def columns(view: View) -> dict[str, list[float]]:
+    """What the charts show, over the minutes before the view."""
+    return {
         "minutes": [(point.at - view.asked_at) / 60 for point in view.points],
         "buy": [point.rates["buy"] for point in view.points],
         "sell": [point.rates["sell"] for point in view.points],
         "position": [point.position for point in view.points],
     }
-    st.vega_lite_chart(columns, _RATES, alt="Trades a second by side in the last five minutes")
-    st.vega_lite_chart(columns, _POSITION, alt="Net position in the last five minutes")
+
+
+def chart(view: View) -> None:
+    data = columns(view)
+    st.vega_lite_chart(data, _RATES, alt="Trades a second by side in the last five minutes")
+    st.vega_lite_chart(data, _POSITION, alt="Net position in the last five minutes")
     why = f", as Prometheus is away ({view.prometheus})" if view.prometheus else ""
     st.markdown(f":small[As seen by {view.source}{why}.]")

@@ -1,10 +1,10 @@
 """What all open pages share: one publisher, one log, one order flow, one view of the loop."""
 
 import queue
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trading_app.messages import Side, Trade
@@ -16,6 +16,8 @@ from trading_app.ui.watch import View, Watch
 
 _LOG_LENGTH = 10
 _POLL = 0.5
+# float() takes more, such as 1_000: what was meant by that?
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass
@@ -28,23 +30,17 @@ class Sent:
 
 
 class Desk:
-    """Sends trades, and knows what became of them and how the loop is.
+    """Sends trades, and knows what became of them and how the loop is."""
 
-    Args:
-        log: what an earlier desk has sent, the newest first.
-    """
-
-    def __init__(self, settings: Settings, log: Iterable[Sent] = ()) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         outbox = open_outbox(settings.outbox, "ui")
         self.capacity = outbox.capacity
         self._publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
         self._watch = Watch(settings)
         self.flow = Flow(self._publisher)
-        self._log = deque(log, maxlen=_LOG_LENGTH)
+        self._log: deque[Sent] = deque(maxlen=_LOG_LENGTH)
         self._unsettled: queue.Queue[Sent | None] = queue.Queue()
-        for sent in reversed(self._log):
-            self._unsettled.put(sent)
         self._closed = threading.Event()
         self._settling = threading.Thread(target=self._settle, name="desk", daemon=True)
         self._settling.start()
@@ -56,10 +52,9 @@ class Desk:
             ValueError: the order makes no trade; the message says why.
             OutboxError: the trade could not be kept, and was not sent.
         """
-        try:
-            qty = float(quantity)
-        except ValueError:
-            raise ValueError(f"the quantity must be a number such as 2.5, not {quantity!r}") from None
+        if not _NUMBER.fullmatch(quantity.strip()):
+            raise ValueError(f"the quantity must be a number such as 2.5, not {quantity!r}")
+        qty = float(quantity)
         sent = Sent(self._publisher.publish(side, qty))
         self._log.appendleft(sent)
         self._unsettled.put(sent)
@@ -95,5 +90,6 @@ class Desk:
         """Note of each trade in the log when it is known what became of it."""
         while sent := self._unsettled.get():
             while sent.status == "waiting" and not self._closed.is_set():
-                sent.status = self._publisher.wait(sent.trade, _POLL)
+                status = self._publisher.wait(sent.trade, _POLL)
                 sent.seconds = time.time() - sent.trade.ts
+                sent.status = status

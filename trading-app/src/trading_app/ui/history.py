@@ -60,6 +60,11 @@ class History:
         # Less than before: the side-car has started anew since.
         return _quantile(quantile, after if min(counts.values(), default=0.0) < 0 else counts)
 
+    def lost(self, seconds: float, now: float) -> float:
+        """Trades that were declared gone in the last ``seconds``."""
+        recent = self._recent(seconds, now)
+        return max(0.0, recent[-1].totals.lost - recent[0].totals.lost) if recent else 0.0
+
     def _recent(self, seconds: float, now: float) -> list[Seen]:
         return [seen for seen in self._seen if seen.at >= now - seconds]
 

@@ -41,8 +41,6 @@ def numbers(view: View, now: float) -> Iterator[tuple[str, str]]:
 
 
 def draw_numbers(view: View) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        # While the side-car answers, its last trade is as old as it was then.
-        now = time.time() if view.sidecar else view.totals_at
-        for label, value in numbers(view, now):
-            st.metric(label, value, help=_HELP.get(label), width=160)
+    with st.grid(3, min_column_width=100):
+        for label, value in numbers(view, time.time()):
+            st.metric(label, value, help=_HELP.get(label))

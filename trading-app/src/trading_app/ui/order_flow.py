@@ -7,6 +7,8 @@ from trading_app.ui.flow import Mix
 
 _RATES = [1, 5, 10, 50, 100, 500, 1000]
 _BURST = 1000
+_RATE = 10
+_BUYS = 50
 _RATE_LABEL = "Trades a second"
 _BUYS_LABEL = "Buys, in percent"
 
@@ -33,8 +35,8 @@ def _sliders(running: Mix | None) -> None:
         left.select_slider(_RATE_LABEL, _RATES, value=running.rate, disabled=True, key="running rate")
         right.slider(_BUYS_LABEL, 0, 100, value=round(100 * running.buys), disabled=True, key="running buys")
     else:
-        left.select_slider(_RATE_LABEL, _RATES, value=10, key="rate", persist_state="page")
-        right.slider(_BUYS_LABEL, 0, 100, value=50, step=5, key="buys", persist_state="page")
+        left.select_slider(_RATE_LABEL, _RATES, value=_RATE, key="rate", persist_state="page")
+        right.slider(_BUYS_LABEL, 0, 100, value=_BUYS, step=5, key="buys", persist_state="page")
 
 
 def _start(desk: Desk) -> None:
@@ -47,4 +49,5 @@ def _burst(desk: Desk) -> None:
 
 def _mix() -> Mix:
     """What the sliders say, at the time of the click."""
-    return Mix(st.session_state["rate"], st.session_state["buys"] / 100)
+    # While a flow runs its sliders are not drawn, and a page opened since then has not drawn them yet.
+    return Mix(st.session_state.get("rate", _RATE), st.session_state.get("buys", _BUYS) / 100)

@@ -1,7 +1,5 @@
 """The page: how the loop is, a ticket, an order flow, the numbers, the charts, and a log of what was sent."""
 
-import threading
-
 import streamlit as st
 
 from trading_app.settings import Settings
@@ -22,31 +20,10 @@ STYLE = """
 """
 
 
-class Room:
-    """Holds the one desk of the server.
-
-    A hot reload makes `Desk` a new class. The desk of the old one is closed first: two cannot share an outbox.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._desk: Desk | None = None
-
-    def desk(self, kind: type[Desk]) -> Desk:
-        with self._lock:
-            if type(self._desk) is not kind:
-                self.close()
-                self._desk = kind(Settings.from_environ(port=8501), self._desk.log if self._desk else ())
-            return self._desk
-
-    def close(self) -> None:
-        if self._desk:
-            self._desk.close()
-
-
-@st.cache_resource(show_spinner=False, on_release=lambda room: room.close())
-def room() -> Room:
-    return Room()
+@st.cache_resource(show_spinner=False, on_release=Desk.close)
+def shared_desk() -> Desk:
+    """The one desk of the server."""
+    return Desk(Settings.from_environ(port=8501))
 
 
 @st.fragment(run_every=1.0)
@@ -71,4 +48,4 @@ st.markdown(
     ":small[A trade made on this page goes over ZeroMQ to the side-car, which counts it exactly once. Prometheus asks"
     " the side-car for its totals every second, and Grafana draws them.]"
 )
-page(room().desk(Desk))
+page(shared_desk())

@@ -2,14 +2,13 @@
 
 import json
 import time
-from typing import Any
 from urllib.parse import urlencode
 
 from trading_app.client import Away, Client
 from trading_app.messages import SIDES
 from trading_app.ui.history import Point
 
-_RATES = "sum by (side) (rate(trades_total[10s]))"
+_RATE = 'sum(rate(trades_total{side="%s"}[10s]))'
 _POSITION = 'sum(volume_total{side="buy"}) - sum(volume_total{side="sell"})'
 
 
@@ -27,38 +26,35 @@ class Prometheus:
         """Whether its last scrape of the side-car succeeded.
 
         Raises:
-            Away: it did not answer.
+            Away: it did not answer, or not as it should.
         """
-        return any(series["value"][1] == "1" for series in self._ask("query", query='up{job="metrics-sidecar"}'))
+        return any(value == 1 for _, value in self._ask("query", query='up{job="metrics-sidecar"}'))
 
     def points(self, seconds: float, step: float) -> list[Point]:
         """The last ``seconds``, a point every ``step`` seconds.
 
         Raises:
-            Away: it did not answer.
+            Away: it did not answer, or not as it should.
         """
         now = time.time() // step * step
         span = {"start": now - seconds, "end": now, "step": step}
-        rates = {
-            series["metric"].get("side"): _values(series) for series in self._ask("query_range", query=_RATES, **span)
-        }
+        rates = {side: dict(self._ask("query_range", query=_RATE % side, **span)) for side in SIDES}
         return [
-            Point(at, {side: rates.get(side, {}).get(at, 0.0) for side in SIDES}, position)
-            for series in self._ask("query_range", query=_POSITION, **span)
-            for at, position in _values(series).items()
+            Point(at, {side: rates[side].get(at, 0.0) for side in SIDES}, position)
+            for at, position in self._ask("query_range", query=_POSITION, **span)
         ]
 
     def close(self) -> None:
         self._client.close()
 
-    def _ask(self, what: str, **parameters: str | float) -> list[dict[str, Any]]:
+    def _ask(self, what: str, **parameters: str | float) -> list[tuple[float, float]]:
+        """Unix times and values, of all series of the answer."""
         text = self._client.get(f"/api/v1/{what}?{urlencode(parameters)}")
         try:
-            result: list[dict[str, Any]] = json.loads(text)["data"]["result"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise Away(f"it answers nonsense: {error}") from error
-        return result
-
-
-def _values(series: dict[str, Any]) -> dict[float, float]:
-    return {float(at): float(value) for at, value in series["values"]}
+            return [
+                (float(at), float(value))
+                for series in json.loads(text)["data"]["result"]
+                for at, value in series.get("values") or [series["value"]]
+            ]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise Away(f"it answers nonsense: {type(error).__name__}") from error

@@ -29,7 +29,8 @@ class View:
 
     ``sidecar``, ``prometheus`` and ``grafana`` say why each is away, and are empty where it is not; ``scraped`` says
     whether Prometheus reaches the side-car. ``totals`` are the last known, as of ``totals_at``; None before the first.
-    ``rates`` are in trades a second, ``p50`` and ``p99`` of the delivery in seconds; ``source`` saw the ``points``.
+    ``rates`` are in trades a second, ``p50`` and ``p99`` of the delivery in seconds; ``lost`` is the
+    trades declared gone in the minutes of the chart, whose ``points`` ``source`` has seen.
     """
 
     asked_at: float = 0.0
@@ -42,6 +43,7 @@ class View:
     rates: Mapping[Side, float] | None = None
     p50: float | None = None
     p99: float | None = None
+    lost: float = 0.0
     points: tuple[Point, ...] = ()
     source: Literal["Prometheus", "this page"] = "this page"
 
@@ -97,7 +99,7 @@ class Watch:
         if totals:
             self._history.add(now, totals)
         scraped, prometheus = _answer(self._prometheus.sees_sidecar)
-        points, _ = _answer(lambda: self._prometheus.points(CHART_SECONDS, _CHART_STEP)) if scraped else (None, "")
+        points, _ = (None, "") if prometheus else _answer(lambda: self._prometheus.points(CHART_SECONDS, _CHART_STEP))
         _, grafana = _answer(lambda: self._grafana.get("/api/health"))
         seen_at, seen = self._history.last or (0.0, None)
         return View(
@@ -111,6 +113,7 @@ class Watch:
             rates=self._history.rates(_RATE_SECONDS, now),
             p50=self._history.delivery(0.5, _DELIVERY_SECONDS, now),
             p99=self._history.delivery(0.99, _DELIVERY_SECONDS, now),
+            lost=self._history.lost(CHART_SECONDS, now),
             points=tuple(points or self._history.points()),
             source="Prometheus" if points else "this page",
         )

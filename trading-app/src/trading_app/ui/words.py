@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 
 def number(value: float) -> str:
     """All digits that matter, none that do not."""
-    return f"{value:,.8f}".rstrip("0").rstrip(".")
+    if value and abs(value) < 1e-8:
+        return f"{value:g}"
+    return f"{value + 0.0:,.8f}".rstrip("0").rstrip(".")
 
 
 def rounded(value: float) -> str:
     """At most two decimals."""
-    return number(round(value, 2))
+    return number(round(value, 2) + 0.0)
 
 
 def waits(count: int) -> str:
@@ -19,13 +21,16 @@ def waits(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """To three digits below a minute, in whole seconds above."""
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 60:
+    """To three digits below a minute, in whole seconds, minutes or hours above."""
+    if seconds < 0.9995:
+        return f"{max(0.0, seconds) * 1000:.3g} ms"
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 

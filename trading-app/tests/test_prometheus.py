@@ -1,0 +1,68 @@
+"""Prometheus, as its HTTP API answers. The real one is asked in the tests of the workspace."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from trading_app.client import Away
+from trading_app.ui.prometheus import Prometheus
+
+type Answer = Callable[[str], Any]
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[Answer], Prometheus]]:
+    """Makes a Prometheus that answers each query with the ``result`` it is told."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Answer) -> Prometheus:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                query = parse_qs(urlsplit(self.path).query)["query"][0]
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps({"data": {"result": answer(query)}}).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,)).start()
+        return Prometheus(f"http://127.0.0.1:{servers[-1].server_address[1]}")
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_points_have_both_rates_and_the_position(answering: Callable[[Answer], Prometheus]) -> None:
+    def answer(query: str) -> Any:
+        if "buy" in query and "sell" in query:
+            return [{"metric": {}, "values": [[100, "1.5"], [102, "-2"]]}]
+        return [{"metric": {}, "values": [[102, "3" if "buy" in query else "4"]]}]
+
+    points = answering(answer).points(300.0, 2.0)
+    assert [(point.at, point.rates, point.position) for point in points] == [
+        (100.0, {"buy": 0.0, "sell": 0.0}, 1.5),
+        (102.0, {"buy": 3.0, "sell": 4.0}, -2.0),
+    ]
+
+
+@pytest.mark.parametrize("value, sees", [("1", True), ("0", False), (None, False)])
+def test_it_says_whether_it_reaches_the_side_car(
+    answering: Callable[[Answer], Prometheus], value: str | None, sees: bool
+) -> None:
+    result = [{"metric": {}, "value": [100, value]}] if value else []
+    assert answering(lambda _: result).sees_sidecar() == sees
+
+
+@pytest.mark.parametrize("result", [None, 5, [5], [{}], [{"value": None}], [{"value": ["x", "y"]}], [[]]])
+def test_one_that_answers_nonsense_is_away(answering: Callable[[Answer], Prometheus], result: Any) -> None:
+    with pytest.raises(Away):
+        answering(lambda _: result).sees_sidecar()
