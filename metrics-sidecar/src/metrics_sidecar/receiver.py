@@ -76,12 +76,13 @@ class Receiver:
                 self._stopping.wait(_POLL_MS / 1000)
             elif self._socket.poll(_POLL_MS):
                 self._receive()
+        # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
         deadline = time.monotonic() + _STOP_SECONDS
-        while not self._journal.problem and time.monotonic() < deadline and self._receive():
-            continue
+        while not self._journal.problem and time.monotonic() < deadline and self._socket.poll(_POLL_MS):
+            self._receive()
 
-    def _receive(self) -> bool:
-        """Take what is there, up to one batch; tell whether there was anything."""
+    def _receive(self) -> None:
+        """Take what is there, up to one batch."""
         frames, reasons = self._drain()
         received = len(frames) + len(reasons)
         messages = self._decode(frames, reasons)
@@ -92,7 +93,6 @@ class Receiver:
                 self.rejected[reason] += 1
             if messages:
                 self._journal.enter(messages, time.time())
-        return received > 0
 
     def _drain(self) -> tuple[list[bytes], list[Reason]]:
         """The messages that are there: those of one frame, and why the others are rejected."""
