@@ -115,7 +115,7 @@ def test_a_change_in_the_pages_sources_is_served(workspace: Workspace, honcho: S
 
 def test_a_change_beneath_the_page_is_served_too(workspace: Workspace, honcho: Start, page: Open) -> None:
     stack = honcho("sidecar", "ui")
-    page()
+    assert eventually(workspace.page_is_up)
     replace(workspace.folder / "trading-app/src/trading_app/messages.py", "above 0, not", "beyond 0, not")
     assert eventually(lambda: stack.output.count("server started on") == 2)
     desk = page()

@@ -64,13 +64,13 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         shown = os.environ.get("SCREENSHOTS")
         self._folder = Path(shown) if shown else folder
-        # Of a chart that is to be shown there should be something to see.
-        self.patience = 120_000 if shown else 0
+        # A chart that is to be shown should have something to see, and a page the time to settle.
+        self.patience, self._settle = (120_000, 1500) if shown else (0, 100)
 
     def take(self, page: Page, name: str, scheme: Literal["light", "dark"] = "light", width: int = 1280) -> None:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 1000 if width > 500 else 1750})
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(self._settle)
         page.screenshot(path=self._folder / f"{name}.png")
 
 
