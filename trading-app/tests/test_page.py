@@ -165,6 +165,14 @@ def test_a_flow_has_the_rate_and_the_mix_of_the_sliders(page: AppTest, sidecar: 
     press(page, "Stop")
 
 
-def test_a_burst_is_sent_at_once(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_burst_is_sent_at_once_with_the_mix_of_the_sliders(page: AppTest, sidecar: FakeSidecar) -> None:
+    page.slider(key="buys").set_value(100)
     press(page, "Burst of 1,000")
-    assert {sidecar.receive()["type"] for _ in range(1000)} == {"trade"}
+    assert {sidecar.receive()["side"] for _ in range(1000)} == {"buy"}
+
+
+def test_the_log_has_the_last_ten(page: AppTest) -> None:
+    for quantity in range(1, 13):
+        page.text_input[0].set_value(str(quantity))
+        press(page, "Buy")
+    assert column(page, "Quantity") == [str(quantity) for quantity in range(12, 2, -1)]

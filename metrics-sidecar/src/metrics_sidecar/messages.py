@@ -61,7 +61,7 @@ class Rejected(Exception):
 
 _decode = msgspec.json.Decoder(Trade | GapFill).decode
 # Sessions are few and come again and again.
-_is_session = lru_cache(maxsize=10_000)(re.compile(SESSION.removesuffix("$") + r"\Z").match)
+_is_session = lru_cache(maxsize=10_000)(re.compile(SESSION).fullmatch)
 _REQUIRED = {"trade": ("side", "qty", "ts"), "gap_fill": ("session", "new_seq")}
 
 
@@ -108,6 +108,7 @@ def _rejection(frame: bytes, detail: str) -> Rejected:
         return Rejected("not_object", detail)
     if "type" not in value:
         return Rejected("missing_field", detail)
+    # In a list, as what a sender calls its type may be nothing that a dict can look up.
     if value["type"] not in list(_REQUIRED):
         return Rejected("unknown_type", detail)
     missing = [field for field in _REQUIRED[value["type"]] if field not in value]

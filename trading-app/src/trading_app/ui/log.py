@@ -1,12 +1,10 @@
 """The log: the trades sent by hand, the newest first, and what became of each."""
 
-from datetime import UTC, datetime
-
 import streamlit as st
 
 from trading_app.ui.desk import Desk, Sent
 from trading_app.ui.numbers import COLOURS
-from trading_app.ui.words import duration, number
+from trading_app.ui.words import clock, duration, number
 
 
 def log(desk: Desk) -> None:
@@ -17,7 +15,7 @@ def log(desk: Desk) -> None:
     st.table(
         [
             {
-                "Time": datetime.fromtimestamp(entry.trade.ts, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3],
+                "Time": clock(entry.trade.ts, "milliseconds"),
                 "Side": f":{COLOURS[entry.trade.side]}[{entry.trade.side}]",
                 "Quantity": number(entry.trade.qty),
                 "State": _state(entry),

@@ -80,9 +80,11 @@ class Watch:
             neighbour.close()
 
     def _run(self) -> None:
-        while not self._closed.is_set():
+        while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed.is_set() or self._is_watched())
+            if self._closed.is_set():
+                return
             started = time.monotonic()
             view = self._ask()
             with self._changed:

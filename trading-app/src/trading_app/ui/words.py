@@ -39,6 +39,6 @@ def ago(seconds: float) -> str:
     return "now" if seconds < 1 else f"{duration(int(seconds))} ago"
 
 
-def clock(at: float) -> str:
-    """The time of day, where the server is."""
-    return f"{datetime.fromtimestamp(at, UTC).astimezone():%H:%M:%S}"
+def clock(at: float, timespec: str = "seconds") -> str:
+    """The time of day, where the server is; ``timespec`` as `datetime.time.isoformat` has it."""
+    return datetime.fromtimestamp(at, UTC).astimezone().time().isoformat(timespec)
