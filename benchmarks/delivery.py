@@ -16,7 +16,7 @@ from pathlib import Path
 
 import zmq
 
-from trading_app.messages import Side, Trade, check_order
+from trading_app.messages import Side, Trade, check_order, encode
 from trading_app.outbox import FileOutbox, MemoryOutbox
 from trading_app.publisher import TradePublisher
 
@@ -58,7 +58,7 @@ def time_calls(calls: Timed) -> None:
         eventually(sidecar.is_up)
         with context.socket(zmq.PUSH) as push:
             push.connect(sidecar.address)
-            message = Trade("buy", 1.0, time.time(), "bench", 1).encode()
+            message = encode(Trade("buy", 1.0, time.time(), "bench", 1))
             push.send(message)  # connects
             plain = UntrackedPublisher(push)
             record(calls, "raw send of the same bytes", lambda: push.send(message))

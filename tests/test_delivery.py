@@ -90,7 +90,7 @@ class Delivery(RuleBasedStateMachine):
         if due := self.outbox.next_message():
             session, upto, message = due
             self.channel.append(message)
-            session.sent(upto)
+            session.gap, session.send_seq = False, upto
 
     @rule(index=indices)
     def deliver(self, index: int) -> None:

@@ -1,9 +1,11 @@
 """The ledger: what counts, what is a duplicate, what is lost."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metrics_sidecar.ledger import Ledger
-from metrics_sidecar.messages import GapFill, Side, Trade
+from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
 
 
 def trade(seq: int = 0, side: Side = "buy", qty: float = 1.0, ts: float = 100.0, session: str = "s") -> Trade:
@@ -112,3 +114,25 @@ def test_a_clock_that_runs_ahead_delivers_in_no_time() -> None:
     ledger.apply([trade(ts=200.0)], received_at=100.0)
     assert ledger.delivery.sum == 0.0
     assert dict(ledger.delivery.buckets())["0.0005"] == 1
+
+
+messages = st.builds(
+    Trade,
+    st.sampled_from(SIDES),
+    st.integers(0, 640).map(lambda count: count / 64),
+    st.sampled_from([99.0, 99.9995, 99.75, 100.0, 101.0, -1e6]),
+    st.sampled_from("ab"),
+    st.integers(1, 4),
+) | st.builds(GapFill, st.sampled_from("ab"), st.integers(1, 4))
+
+
+@given(st.lists(messages))
+def test_messages_count_the_same_in_one_batch_as_one_by_one(batch: list[Message]) -> None:
+    at_once, one_by_one = Ledger(), Ledger()
+    at_once.apply(batch, 100.0)
+    for message in batch:
+        one_by_one.apply([message], 100.0)
+    assert at_once.totals() == one_by_one.totals()
+    assert at_once.next_seq == one_by_one.next_seq
+    assert at_once.delivery.buckets() == one_by_one.delivery.buckets()
+    assert (at_once.duplicates, at_once.out_of_sequence) == (one_by_one.duplicates, one_by_one.out_of_sequence)

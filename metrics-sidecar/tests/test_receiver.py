@@ -69,6 +69,29 @@ def test_what_breaks_the_contract_is_counted_and_the_next_trade_is_too(
     assert receiver.problem == ""
 
 
+def tracked(seq: int, session: str = "a") -> bytes:
+    return BUY.replace(b"}", b',"session":"%s","seq":%d}' % (session.encode(), seq))
+
+
+def test_every_message_is_held_against_the_contract_whatever_came_before(
+    receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]
+) -> None:
+    socket.send_multipart([tracked(1), tracked(2)])
+    for good in BUY, tracked(1), tracked(2), b'{"type":"gap_fill","session":"b","new_seq":3}', tracked(3, "b"):
+        socket.send(good)
+    for bad in tracked(1, ""), tracked(1, "a b"), tracked(3).replace(b',"seq":3', b""), BUY.replace(b"}", b',"seq":1}'):
+        socket.send(bad)
+    socket.send_multipart([b"header", tracked(3)])
+    wait_for(11, receiver, journal)
+    assert {reason: count for reason, count in receiver.rejected.items() if count} == {
+        "multipart": 2,
+        "invalid_field": 2,
+        "missing_field": 2,
+    }
+    assert journal.totals.trades["buy"] == 4
+    assert journal.ledger.next_seq == {"a": 3, "b": 4}
+
+
 def test_rejections_are_logged_with_their_first_bytes_but_not_every_one(
     receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:

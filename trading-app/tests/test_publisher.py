@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from app_process import FakeSidecar
 
@@ -19,7 +20,7 @@ def test_a_trade_arrives_as_published(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         before = time.time()
         trade = publisher.publish("buy", qty=2.5)
-        assert sidecar.receive() == {"type": "trade", **trade._asdict()}
+        assert sidecar.receive() == {"type": "trade", **msgspec.structs.asdict(trade)}
     assert (trade.side, trade.qty, trade.seq) == ("buy", 2.5, 1)
     assert before <= trade.ts <= time.time()
 

@@ -69,7 +69,7 @@ class Journal:
             except sqlite3.Error as error:
                 self._failed(error)
                 return
-            self.commit_seconds.observe(time.monotonic() - started)
+            self.commit_seconds.observe([time.monotonic() - started])
             self._uncommitted = False
             if self.problem:
                 log.info("committing again")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from metrics_sidecar.histogram import Histogram
-from metrics_sidecar.messages import SIDES, GapFill, Message, Side
+from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
 
 log = logging.getLogger(__name__)
 
@@ -49,29 +49,38 @@ class Ledger:
 
     def apply(self, messages: Iterable[Message], received_at: float) -> None:
         """Apply messages received at ``received_at``, in Unix seconds, in their order."""
-        cursors, trades, volume, moved = self.next_seq, self._trades, self._volume, self.moved
+        cursors, moved = self.next_seq, self.moved
+        counted: list[Trade] = []
         for message in messages:
             if isinstance(message, GapFill):
                 self._fill_gap(message)
                 continue
-            if seq := message.seq:
-                expected = cursors.get(message.session, 1)
-                if seq != expected:
-                    self._ignore(is_duplicate=seq < expected)
-                    continue
-                cursors[message.session] = seq + 1
-                moved.add(message.session)
-            trades[message.side] += 1
-            volume[message.side] += message.qty
-            self._last_trade_ts = message.ts
-            # Two clocks may disagree by more than the trade took.
-            self.delivery.observe(max(0.0, received_at - message.ts))
+            session, seq = message.session, message.seq
+            expected = cursors.get(session, 1)
+            if seq == expected:
+                cursors[session] = seq + 1
+                moved.add(session)
+                counted.append(message)
+            elif not seq:
+                counted.append(message)
+            elif seq < expected:
+                self.duplicates += 1
+            else:
+                self.out_of_sequence += 1
+        if counted:
+            self._count(counted, received_at)
 
-    def _ignore(self, *, is_duplicate: bool) -> None:
-        if is_duplicate:
-            self.duplicates += 1
-        else:
-            self.out_of_sequence += 1
+    def _count(self, trades: list[Trade], received_at: float) -> None:
+        for side in SIDES:
+            quantities = [trade.qty for trade in trades if trade.side == side]
+            self._trades[side] += len(quantities)
+            self._volume[side] += sum(quantities)
+        self._last_trade_ts = trades[-1].ts
+        # Two clocks may disagree by more than the trade took.
+        delays = [received_at - trade.ts for trade in trades]
+        if min(delays) < 0:
+            delays = [max(0.0, delay) for delay in delays]
+        self.delivery.observe(delays)
 
     def _fill_gap(self, gap: GapFill) -> None:
         missing = gap.new_seq - self.next_seq.get(gap.session, 1)

@@ -5,8 +5,8 @@ The contract itself is ``contract/trade.schema.json``; one message is one UTF-8 
 
 import json
 import re
-from functools import lru_cache
-from typing import Annotated, Literal, get_args
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -46,6 +46,8 @@ class GapFill(Struct, tag_field="type", tag="gap_fill", gc=False):
 
     session: Annotated[str, Meta(min_length=1)]
     new_seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    # It is none of the session's trades.
+    seq: ClassVar[int] = 0
 
 
 type Message = Trade | GapFill
@@ -59,42 +61,46 @@ class Rejected(Exception):
         self.reason = reason
 
 
-_decode = msgspec.json.Decoder(Trade | GapFill).decode
-# Sessions are few and come again and again.
-_is_session = lru_cache(maxsize=10_000)(re.compile(SESSION).fullmatch)
+_decode: Callable[[bytes], Message] = msgspec.json.Decoder(Trade | GapFill).decode
+_is_session = re.compile(SESSION).fullmatch
 _REQUIRED = {"trade": ("side", "qty", "ts"), "gap_fill": ("session", "new_seq")}
 
 
 def decode(frame: bytes) -> Message:
-    """Read one frame.
+    """Read one frame; what `check_session` looks at is left to it.
 
     Raises:
         Rejected: it is not a message of the contract.
     """
-    if len(frame) > MAX_BYTES:
-        raise Rejected("too_large", f"{len(frame)} bytes, at most {MAX_BYTES} are allowed")
-    # The decoder looks at nothing that it need not keep.
-    if not frame.isascii():
-        _require_utf8(frame)
     try:
-        message: Message = _decode(frame)
+        # The decoder looks at nothing that it need not keep.
+        if len(frame) > MAX_BYTES or not frame.isascii():
+            _check_text(frame)
+        return _decode(frame)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _rejection(frame, str(error)) from None
-    if message.session:
-        if not _is_session(message.session):
-            raise Rejected("invalid_field", f"session: must match {SESSION}")
-        if isinstance(message, Trade) and not message.seq:
-            raise Rejected("missing_field", "seq: session and seq come together or not at all")
-    elif isinstance(message, Trade) and message.seq:
-        raise Rejected("missing_field", "session: session and seq come together or not at all")
-    return message
 
 
-def _require_utf8(frame: bytes) -> None:
+def _check_text(frame: bytes) -> None:
+    if len(frame) > MAX_BYTES:
+        raise Rejected("too_large", f"{len(frame)} bytes, at most {MAX_BYTES} are allowed")
     try:
         frame.decode()
     except UnicodeDecodeError as error:
         raise Rejected("not_utf8", str(error)) from None
+
+
+def check_session(message: Message) -> None:
+    """Look at the session that a message names.
+
+    Raises:
+        Rejected: it is no name for a session, or stands without a number, or a number without it.
+    """
+    if message.session and not _is_session(message.session):
+        raise Rejected("invalid_field", f"session: must match {SESSION}")
+    if isinstance(message, Trade) and bool(message.session) != bool(message.seq):
+        missing = "seq" if message.session else "session"
+        raise Rejected("missing_field", f"{missing}: session and seq come together or not at all")
 
 
 def _rejection(frame: bytes, detail: str) -> Rejected:

@@ -11,10 +11,12 @@ from collections import Counter
 import zmq
 
 from metrics_sidecar.journal import Journal
-from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, decode
+from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, check_session, decode
 from metrics_sidecar.settings import TCP, SettingError, try_bind
 
 _BATCH = 1000
+# So many session names are remembered as examined.
+_SESSIONS = 10_000
 _POLL_MS = 50
 _LOG_INTERVAL = 1.0
 # A publisher that goes on and on must not keep a stop from ending.
@@ -38,6 +40,7 @@ class Receiver:
         self._journal = journal
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+        self._sessions: set[str] = set()
         self._logged_at: dict[Reason, float] = {}
         self._unlogged: Counter[Reason] = Counter()
         self.received = 0
@@ -83,45 +86,54 @@ class Receiver:
 
     def _receive(self) -> None:
         """Take what is there, up to one batch."""
-        frames, reasons = self._drain()
-        received = len(frames) + len(reasons)
-        messages = self._decode(frames, reasons)
+        messages, reasons = self._drain()
         # What a scrape must not see halfway changes under the lock.
         with self._journal.lock:
-            self.received += received
+            self.received += len(messages) + len(reasons)
             for reason in reasons:
                 self.rejected[reason] += 1
             if messages:
                 self._journal.enter(messages, time.time())
 
-    def _drain(self) -> tuple[list[bytes], list[Reason]]:
-        """The messages that are there: those of one frame, and why the others are rejected."""
-        frames: list[bytes] = []
+    def _drain(self) -> tuple[list[Message], list[Reason]]:
+        """The messages that are there, and why the others are rejected."""
+        messages: list[Message] = []
         reasons: list[Reason] = []
-        recv, getsockopt = self._socket.recv, self._socket.getsockopt
+        recv, sessions = self._socket.recv, self._sessions
         try:
-            while len(frames) + len(reasons) < _BATCH:
+            for _ in range(_BATCH):
                 frame = recv(zmq.NOBLOCK)
-                if getsockopt(zmq.RCVMORE):
-                    parts = [frame, *self._socket.recv_multipart()]
-                    reasons.append("multipart")
-                    self._log(Rejected("multipart", f"{len(parts)} frames, a message is one"), frame)
-                else:
-                    frames.append(frame)
+                try:
+                    message = decode(frame)
+                    if not (message.seq and message.session in sessions):
+                        self._examine(message)
+                    messages.append(message)
+                except Rejected as rejection:
+                    reasons.append(self._reject(rejection, frame))
         except zmq.Again:
             pass
-        return frames, reasons
+        return messages, reasons
 
-    def _decode(self, frames: list[bytes], reasons: list[Reason]) -> list[Message]:
-        """The messages of the frames; for each frame that is none, one more in ``reasons``."""
-        messages: list[Message] = []
-        for frame in frames:
-            try:
-                messages.append(decode(frame))
-            except Rejected as rejection:
-                reasons.append(rejection.reason)
-                self._log(rejection, frame)
-        return messages
+    def _examine(self, message: Message) -> None:
+        """Look at what the next trades of the same session are not asked: it takes longer than all the rest of it.
+
+        Raises:
+            Rejected: the message breaks the contract.
+        """
+        if self._socket.getsockopt(zmq.RCVMORE):
+            raise Rejected("multipart", "more than one frame")
+        check_session(message)
+        if message.seq:
+            if len(self._sessions) >= _SESSIONS:
+                self._sessions.clear()
+            self._sessions.add(message.session)
+
+    def _reject(self, rejection: Rejected, frame: bytes) -> Reason:
+        if self._socket.getsockopt(zmq.RCVMORE):
+            frames = 1 + len(self._socket.recv_multipart())
+            rejection = Rejected("multipart", f"{frames} frames, a message is one")
+        self._log(rejection, frame)
+        return rejection.reason
 
     def _log(self, rejection: Rejected, frame: bytes) -> None:
         reason, now = rejection.reason, time.monotonic()

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
+from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app import reloader
@@ -70,7 +71,7 @@ def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
             trade = publisher.publish(side, order.qty)
         except OutboxError as error:
             raise HTTPException(503, str(error)) from None
-        return RedirectResponse(ui_url, 303) if is_form else Accepted(**trade._asdict())
+        return RedirectResponse(ui_url, 303) if is_form else Accepted(**asdict(trade))
 
     return app
 

@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Literal
 
-from trading_app.messages import Side, Trade, encode_gap_fill
+from trading_app.messages import Side, Trade, encode, encode_gap_fill
 
 type Status = Literal["waiting", "delivered", "lost"]
 
@@ -78,17 +78,12 @@ class Session:
         self.gap = next_seq < self.first_seq
 
     def next_message(self) -> tuple[int, bytes] | None:
-        """The message to send next, and what to hand to `sent` when it is; None where there is none."""
+        """The message to send next, and what ``send_seq`` is once it is sent; None where there is none."""
         if self.gap:
             return self.first_seq, encode_gap_fill(self.name, self.first_seq)
         if self.send_seq < self.next_seq:
             return self.send_seq + 1, self.messages[self.send_seq - self.first_seq]
         return None
-
-    def sent(self, upto: int) -> None:
-        """Note that everything below ``upto`` has been sent."""
-        self.gap = False
-        self.send_seq = upto
 
 
 class MemoryOutbox:
@@ -118,7 +113,7 @@ class MemoryOutbox:
         if ts - self._last_put > _SESSION_IDLE and not session:
             session = self.sessions[-1] = _new_session()
         trade = Trade(side, qty, ts, session.name, session.next_seq)
-        self._hold(session, trade.encode())
+        self._hold(session, encode(trade))
         self._last_put = ts
         self._held += 1
         if self._held > self.capacity:
@@ -136,7 +131,7 @@ class MemoryOutbox:
         return forgotten
 
     def next_message(self) -> tuple[Session, int, bytes] | None:
-        """The message to send next, its session, and what to hand to `Session.sent` when it is."""
+        """The session whose turn it is, what its ``send_seq`` is once the message is sent, and the message."""
         for session in self.sessions:
             if due := session.next_message():
                 return session, *due
