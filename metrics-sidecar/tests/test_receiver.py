@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 from failing_store import FailingStore
+from prometheus_client import CollectorRegistry
 from sidecar_process import eventually
 
+from metrics_sidecar.exposition import SidecarCollector
 from metrics_sidecar.journal import Journal
 from metrics_sidecar.messages import REASONS
 from metrics_sidecar.receiver import Receiver
@@ -112,6 +114,15 @@ def test_a_message_that_would_take_the_memory_costs_its_sender_the_connection(
     socket.send(BUY)  # goes once ZeroMQ has connected again
     wait_for(1, receiver, journal)
     assert journal.totals.trades["buy"] == 1
+
+
+def test_a_scrape_shows_what_has_arrived(journal: Journal, push: Callable[[int], zmq.Socket[bytes]]) -> None:
+    receiver = Receiver("tcp://127.0.0.1:*", journal)  # its thread does not run
+    registry = CollectorRegistry()
+    registry.register(SidecarCollector(journal, receiver))
+    push(int(receiver.endpoint.rsplit(":", 1)[1])).send(BUY)
+    assert eventually(lambda: registry.get_sample_value("trades_total", {"side": "buy"}) == 1)
+    receiver.stop()
 
 
 def test_what_arrived_before_a_stop_is_counted(receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]) -> None:

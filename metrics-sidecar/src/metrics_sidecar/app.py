@@ -1,6 +1,7 @@
 """The side-car's HTTP interface, and the program itself."""
 
 import argparse
+import gc
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -38,6 +39,9 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # What is loaded by now stays: a full collection would look at all of it, and nothing is received meanwhile.
+        gc.collect()
+        gc.freeze()
         receiver.start()
         try:
             yield
@@ -53,7 +57,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
 
     @app.get("/metrics")
     @app.get("/metrics/", include_in_schema=False)
-    def metrics(accept: Annotated[str, Header()] = "") -> Response:
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
         try:
             encode, content_type = choose_encoder(accept)
@@ -62,7 +66,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
         return Response(encode(registry), headers={"Content-Type": content_type})
 
     @app.get("/health")
-    def health() -> JSONResponse:
+    async def health() -> JSONResponse:
         """200 while messages are received and committed, else 503 with the problems."""
         problems = [problem for problem in (receiver.problem, journal.problem) if problem]
         if problems:
@@ -70,7 +74,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
         return JSONResponse({"status": "ok"})
 
     @app.get("/sessions/{session}")
-    def next_seq(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
+    async def next_seq(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
         """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
         try:
             return Cursor(session=session, next_seq=journal.next_seq(session))

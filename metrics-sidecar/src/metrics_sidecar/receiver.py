@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import select
 import socket
 import threading
 import time
@@ -73,27 +74,35 @@ class Receiver:
         return "the receiving thread is not running"
 
     def _run(self) -> None:
+        arrivals = select.poll()
+        arrivals.register(self._socket.fileno(), select.POLLIN)
         while not self._stopping.is_set():
             self._journal.commit_when_due()
             if self._journal.problem:
                 self._stopping.wait(_POLL_MS / 1000)
-            elif self._socket.poll(_POLL_MS):
-                self._receive()
+            elif self.receive() < _BATCH:
+                arrivals.poll(_POLL_MS)
         # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
         deadline = time.monotonic() + _STOP_SECONDS
         while not self._journal.problem and time.monotonic() < deadline and self._socket.poll(_POLL_MS):
-            self._receive()
+            self.receive()
 
-    def _receive(self) -> None:
-        """Take what is there, up to one batch."""
-        messages, reasons = self._drain()
-        # What a scrape must not see halfway changes under the lock.
+    def receive(self) -> int:
+        """Take what is there, up to one batch; return how many messages that were.
+
+        Any thread may call it. While nothing can be committed nothing is taken.
+        """
+        # It guards the socket, and what a scrape must not see halfway.
         with self._journal.lock:
+            if self._journal.problem:
+                return 0
+            messages, reasons = self._drain()
             self.received += len(messages) + len(reasons)
             for reason in reasons:
                 self.rejected[reason] += 1
             if messages:
                 self._journal.enter(messages, time.time())
+            return len(messages) + len(reasons)
 
     def _drain(self) -> tuple[list[Message], list[Reason]]:
         """The messages that are there, and why the others are rejected."""
