@@ -60,7 +60,7 @@ class Delivery(RuleBasedStateMachine):
             self.channel.clear()
             for session in list(self.outbox.sessions):
                 session.rewind(self.committed.next_seq.get(session.name, 1))
-            while self.outbox.next_message():
+            while self.outbox.due(1):
                 self.send()
                 self.deliver(0)
             self.commit()
@@ -87,8 +87,8 @@ class Delivery(RuleBasedStateMachine):
 
     @rule()
     def send(self) -> None:
-        if due := self.outbox.next_message():
-            session, upto, message = due
+        if turn := self.outbox.due(1):
+            session, [(upto, message), *_] = turn
             self.channel.append(message)
             session.gap, session.send_seq = False, upto
 

@@ -15,8 +15,8 @@ from trading_app.outbox import FileOutbox, MemoryOutbox, OutboxError, OutboxInUs
 def sent_from(outbox: MemoryOutbox) -> list[int | str]:
     """Send all there is to send: the numbers of the trades, and the gap fills as ``<new_seq``."""
     sent: list[int | str] = []
-    while due := outbox.next_message():
-        session, upto, message = due
+    while turn := outbox.due(1):
+        session, [(upto, message), *_] = turn
         parsed = json.loads(message)
         sent.append(parsed["seq"] if parsed["type"] == "trade" else f"<{parsed['new_seq']}")
         session.gap, session.send_seq = False, upto

@@ -77,13 +77,11 @@ class Session:
         self.send_seq = self.first_seq
         self.gap = next_seq < self.first_seq
 
-    def next_message(self) -> tuple[int, bytes] | None:
-        """The message to send next, and what ``send_seq`` is once it is sent; None where there is none."""
-        if self.gap:
-            return self.first_seq, encode_gap_fill(self.name, self.first_seq)
-        if self.send_seq < self.next_seq:
-            return self.send_seq + 1, self.messages[self.send_seq - self.first_seq]
-        return None
+    def due(self, limit: int) -> list[tuple[int, bytes]]:
+        """Up to ``limit`` messages to send next, each with what ``send_seq`` is once it is sent, and the gap fill."""
+        gap_fill = [(self.first_seq, encode_gap_fill(self.name, self.first_seq))] if self.gap else []
+        end_seq = min(self.send_seq + limit, self.next_seq)
+        return gap_fill + [(seq + 1, self.messages[seq - self.first_seq]) for seq in range(self.send_seq, end_seq)]
 
 
 class MemoryOutbox:
@@ -130,11 +128,11 @@ class MemoryOutbox:
             self.sessions.remove(session)
         return forgotten
 
-    def next_message(self) -> tuple[Session, int, bytes] | None:
-        """The session whose turn it is, what its ``send_seq`` is once the message is sent, and the message."""
+    def due(self, limit: int) -> tuple[Session, list[tuple[int, bytes]]] | None:
+        """The session whose turn it is to be sent, and what is `due` of it."""
         for session in self.sessions:
-            if due := session.next_message():
-                return session, *due
+            if due := session.due(limit):
+                return session, due
         return None
 
     def status(self, trade: Trade) -> Status:

@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,8 @@ _ASK_INTERVAL = 0.05
 _RESEND_AFTER = 1.0
 # How long a socket that takes nothing is left alone, at first.
 _PAUSE = 0.001
-# So many trades are forgotten at most before others get the lock.
+# So many trades are sent again, or forgotten, at most before others get the lock.
+_BURST = 50
 _CHUNK = 500
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class TradePublisher:
         except OutboxError:
             self._socket.close()
             raise
-        # Guards outbox and socket. It is held for one message at a time, and while nothing is waited for.
+        # Guards outbox and socket. It is held for a few messages at a time, and while nothing is waited for.
         self._lock = threading.Lock()
         self._delivered = threading.Condition(self._lock)
         self._wake = threading.Event()
@@ -174,15 +176,17 @@ class TradePublisher:
         pause = _PAUSE
         while time.monotonic() < deadline:
             with self._lock:
-                due = self._outbox.next_message()
-                if due is None:
+                turn = self._outbox.due(_BURST)
+                if turn is None:
                     return
-                sent = self._send(*due)
+                session, due = turn
+                sent = list(takewhile(lambda message: self._send(session, *message), due))  # noqa: B023 - used at once
             if sent:
                 pause = _PAUSE
-            else:
+            if len(sent) < len(due):
                 time.sleep(pause)
                 pause *= 2
+        self._wake.set()
 
     def _settle(self) -> None:
         """Ask what is committed, forget that, and rewind where nothing moves or the side-car was away."""
