@@ -1,0 +1,84 @@
+"""Measures this project beside what people would use instead, in turns, and writes docs/benchmarks.md."""
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import publish
+import receive
+import recover
+import report
+import scrape
+import visible
+from plan import FULL, QUICK, Plan
+from programs import NotInstalled
+
+type Measurement = Callable[[Path, Plan], None]
+
+
+def measurements(plan: Plan) -> dict[str, Measurement]:
+    """All that is measured in a round, each by itself: what it is called, and what does it."""
+    all_of_them: dict[str, Measurement] = {
+        f"publish: {name}": partial(publish.measure, name) for name in publish.CONTESTANTS
+    }
+    for load, senders in receive.TABLES:
+        for name, (_, kinds) in receive.CONTESTANTS.items():
+            if load in kinds:
+                all_of_them[f"receive: {name}, {load}, {senders}"] = partial(receive.measure, load, senders, name)
+    for rate in visible.RATES:
+        all_of_them[f"visible: at {rate:,}/s"] = partial(visible.measure, rate)
+    for waiting in 0, plan.waiting:
+        all_of_them[f"recover: {waiting:,} waiting"] = partial(recover.measure, waiting)
+    all_of_them["scrape: sessions"] = scrape.measure_sessions
+    all_of_them["scrape: trades"] = scrape.measure_trades
+    return all_of_them
+
+
+def run(plan: Plan, only: str) -> dict[str, str]:
+    """Measure in rounds, in each of them in another order; return what was left out, and why."""
+    started, left_out = time.monotonic(), dict[str, str]()
+    todo = {name: measure for name, measure in measurements(plan).items() if name.startswith(only)}
+    for number in range(plan.rounds):
+        for done, name in enumerate(random.sample(list(todo), len(todo))):
+            minutes = (time.monotonic() - started) / 60
+            print(
+                f"{minutes:5.1f} min  round {number + 1}/{plan.rounds}  {done + 1}/{len(todo)}  {name}", file=sys.stderr
+            )
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                try:
+                    todo[name](Path(folder), plan)
+                except NotInstalled as reason:
+                    left_out[name] = str(reason)
+                    del todo[name]
+    return left_out
+
+
+def main() -> None:
+    # Ended by a time-out, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one small round, in less than two minutes; docs/benchmarks.md stays as it is",
+    )
+    parser.add_argument("--only", default="", metavar="NAME", help="what begins like this: publish, receive, ...")
+    arguments = parser.parse_args()
+    if sys.platform != "linux":
+        parser.error("processor time and memory are read from /proc, which takes Linux")
+    left_out = run(QUICK if arguments.quick else FULL, arguments.only)
+    print("\n".join(report.text(left_out)))
+    if not arguments.only:
+        print("\n### What was to be reached\n", *report.targets(), sep="\n")
+        if not arguments.quick:
+            report.write(left_out)
+
+
+if __name__ == "__main__":
+    main()

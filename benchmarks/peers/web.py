@@ -1,0 +1,39 @@
+"""A web service that counts trades, one POST each; it also takes what an OpenTelemetry exporter sends."""
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from prometheus_client import Counter
+from pydantic import BaseModel
+
+TRADES = Counter("trades", "Trades counted.", ["side"])
+VOLUME = Counter("volume", "Units traded.", ["side"])
+app = FastAPI()
+
+
+class Trade(BaseModel):
+    side: str
+    qty: float
+    ts: float
+
+
+@app.post("/trade")
+async def trade(trade: Trade) -> None:
+    TRADES.labels(trade.side).inc()
+    VOLUME.labels(trade.side).inc(trade.qty)
+
+
+@app.post("/v1/metrics")
+async def metrics(request: Request) -> Response:
+    await request.body()
+    return Response(media_type="application/x-protobuf")
+
+
+@app.get("/metrics")
+async def health() -> None:
+    """There is someone."""
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
