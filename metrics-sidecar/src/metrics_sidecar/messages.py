@@ -6,7 +6,7 @@ The contract itself is ``contract/trade.schema.json``; one message is one UTF-8 
 import json
 import re
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, final, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -30,6 +30,7 @@ SIDES: tuple[Side, ...] = get_args(Side.__value__)
 REASONS: tuple[Reason, ...] = get_args(Reason.__value__)
 
 
+@final
 class Trade(Struct, tag_field="type", tag="trade", gc=False):
     """One trade: ``qty`` in units traded, ``ts`` in Unix seconds. ``seq`` is 0 where the trade is not tracked."""
 
@@ -41,6 +42,7 @@ class Trade(Struct, tag_field="type", tag="trade", gc=False):
     seq: Annotated[int, Meta(ge=1, le=2**63 - 2)] = 0
 
 
+@final
 class GapFill(Struct, tag_field="type", tag="gap_fill", gc=False):
     """The publisher's word that every trade of ``session`` below ``new_seq`` will not come again."""
 
