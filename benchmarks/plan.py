@@ -12,7 +12,7 @@ class Plan:
     lone_calls: int = 1_000
     trades: int = 1_000_000
     slow_trades: int = 200_000
-    probes: int = 2_000
+    probes: int = 3_000
     waiting: int = 1_000_000
     many: int = 10_000_000
     scrapes: int = 200

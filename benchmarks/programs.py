@@ -64,7 +64,7 @@ class Child:
 
 
 class Usage:
-    """Processor time in seconds and peak memory in bytes of a process, since this was made."""
+    """Processor time of a process in seconds, since this was made, and its peak memory in bytes, since it began."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -109,9 +109,6 @@ class Scraper:
         started = time.perf_counter()
         self.scrape()
         return time.perf_counter() - started
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 class Receiver:

@@ -69,6 +69,7 @@ def publishing(folder: Path, outbox: MemoryOutbox) -> Iterator[Call]:
         TradePublisher(program.address, sidecar_url=program.url, outbox=outbox) as publisher,
     ):
         publisher.publish("buy")  # connects
+        assert publisher.flush()
         yield partial(publisher.publish, "buy")
 
 

@@ -58,7 +58,7 @@ def measure(load: str, senders: int, name: str, folder: Path, plan: Plan) -> Non
             **{
                 "trades a second": shown / (seen_at - started),
                 "lost": 1 - shown / (share * senders),
-                "processor time a million": usage.processor_seconds / shown * 1e6,
+                "processor time a million": usage.processor_seconds / max(shown, 1) * 1e6,
                 "peak memory": usage.peak_bytes,
             },
         )

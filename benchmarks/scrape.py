@@ -24,8 +24,10 @@ def row_of_sessions(sessions: int) -> str:
     return f"{sessions:,} session{'s' * (sessions > 1)}"
 
 
-BY_SESSIONS = Table("The scrape, by sessions", "1 session", COLUMNS, tuple(map(row_of_sessions, SESSIONS)))
-BY_TRADES = Table("The scrape, by trades", "1,000 trades", COLUMNS)
+BY_SESSIONS = Table(
+    "The scrape of a quiet side-car, by sessions", "1 session", COLUMNS, tuple(map(row_of_sessions, SESSIONS))
+)
+BY_TRADES = Table("The scrape of a quiet side-car, by trades", "1,000 trades", COLUMNS)
 
 
 def measure_sessions(folder: Path, plan: Plan) -> None:

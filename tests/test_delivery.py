@@ -90,7 +90,7 @@ class Delivery(RuleBasedStateMachine):
         if turn := self.outbox.due(1):
             session, [(upto, message), *_] = turn
             self.channel.append(message)
-            session.gap, session.send_seq = False, upto
+            session.sent(upto)
 
     @rule(index=indices)
     def deliver(self, index: int) -> None:

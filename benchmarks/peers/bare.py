@@ -1,4 +1,4 @@
-"""The least that a receiver can do: a PULL socket, and a number that goes up."""
+"""A plain receiver: a PULL socket, and a number that goes up."""
 
 import sys
 

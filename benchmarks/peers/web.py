@@ -31,7 +31,7 @@ async def metrics(request: Request) -> Response:
 
 
 @app.get("/metrics")
-async def health() -> None:
+async def up() -> None:
     """There is someone."""
 
 

@@ -75,7 +75,7 @@ def tracked(seq: int, session: str = "a") -> bytes:
     return BUY.replace(b"}", b',"session":"%s","seq":%d}' % (session.encode(), seq))
 
 
-def test_every_message_is_held_against_the_contract_whatever_came_before(
+def test_a_session_is_held_against_the_contract_whatever_came_before(
     receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]
 ) -> None:
     socket.send_multipart([tracked(1), tracked(2)])
@@ -92,6 +92,16 @@ def test_every_message_is_held_against_the_contract_whatever_came_before(
     }
     assert journal.totals.trades["buy"] == 4
     assert journal.ledger.next_seq == {"a": 3, "b": 4}
+
+
+def test_frames_of_a_session_that_is_known_are_messages_each(
+    receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]
+) -> None:
+    socket.send(tracked(1))
+    socket.send_multipart([tracked(2), tracked(3), b"rubbish"])
+    wait_for(4, receiver, journal)
+    assert journal.totals.trades["buy"] == 3
+    assert receiver.rejected["not_json"] == 1
 
 
 def test_rejections_are_logged_with_their_first_bytes_but_not_every_one(
@@ -128,7 +138,7 @@ def test_a_scrape_shows_what_has_arrived(journal: Journal, push: Callable[[int],
 def test_what_arrived_before_a_stop_is_counted(receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]) -> None:
     socket.send(BUY)
     wait_for(1, receiver, journal)
-    with journal.lock:  # the receiver waits here with the next message in hand, while more arrive
+    with journal.lock:  # the receiver waits for it, while more arrive
         for _ in range(100):
             socket.send(BUY)
         socket.close(linger=5000)

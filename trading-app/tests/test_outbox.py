@@ -19,7 +19,7 @@ def sent_from(outbox: MemoryOutbox) -> list[int | str]:
         session, [(upto, message), *_] = turn
         parsed = json.loads(message)
         sent.append(parsed["seq"] if parsed["type"] == "trade" else f"<{parsed['new_seq']}")
-        session.gap, session.send_seq = False, upto
+        session.sent(upto)
     return sent
 
 

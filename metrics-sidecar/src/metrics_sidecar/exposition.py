@@ -14,8 +14,8 @@ from metrics_sidecar.receiver import Receiver
 class SidecarCollector(Collector):
     """Renders one consistent snapshot a scrape.
 
-    It takes what has arrived, and commits, so that no scrape shows a total which a kill of the process could take back:
-    to Prometheus that would be a counter reset.
+    It takes what has arrived, up to one batch, so that a scrape shows the trades sent before it. It commits, so that
+    none shows a total which a kill of the process could take back: to Prometheus that would be a counter reset.
     """
 
     def __init__(self, journal: Journal, receiver: Receiver) -> None:
@@ -24,7 +24,7 @@ class SidecarCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         journal, receiver = self._journal, self._receiver
-        with journal.lock:
+        with journal.reading():
             receiver.receive()
             journal.commit()
             totals, ledger = journal.totals, journal.ledger

@@ -4,7 +4,8 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.messages import Message
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 class Journal:
     """Enters messages in the ledger and commits it to the store.
 
-    The receiving thread takes ``lock`` once a batch, a reader once a scrape. ``problem`` says why the last commit
-    failed; it is empty while commits succeed.
+    The receiving thread takes ``lock`` once a batch, a reader once a question, by `reading`. ``problem`` says why the
+    last commit failed; it is empty while commits succeed.
     """
 
     def __init__(self, store: Store) -> None:
@@ -30,6 +31,7 @@ class Journal:
         # Not at once: a publisher that was away as long as the side-car still has to ask for its cursor.
         self._forget_at = time.monotonic() + FORGET_INTERVAL
         self.lock = threading.RLock()
+        self._turn = threading.Lock()
         self.ledger = store.load()
         self.totals = self.ledger.totals()
         self.commit_seconds = Histogram(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
@@ -48,8 +50,19 @@ class Journal:
         Raises:
             sqlite3.Error: the state file cannot be read.
         """
-        with self.lock:
+        with self.reading():
             return self._store.next_seq(session)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the lock, once the batch in hand is done."""
+        with self._turn, self.lock:
+            yield
+
+    def let_readers_pass(self) -> None:
+        """Wait for a reader that waits: under load the receiving thread would take the lock again before it wakes."""
+        with self._turn:
+            pass
 
     def commit_when_due(self) -> None:
         """Commit if something was entered, and the last commit was `COMMIT_INTERVAL` seconds ago or longer."""

@@ -75,7 +75,7 @@ def decode(frame: bytes) -> Message:
         Rejected: it is not a message of the contract.
     """
     try:
-        # The decoder looks at nothing that it need not keep.
+        # The decoder does not look at the text of fields that it skips.
         if len(frame) > MAX_BYTES or not frame.isascii():
             _check_text(frame)
         return _decode(frame)

@@ -77,6 +77,7 @@ class Receiver:
         arrivals = select.poll()
         arrivals.register(self._socket.fileno(), select.POLLIN)
         while not self._stopping.is_set():
+            self._journal.let_readers_pass()
             self._journal.commit_when_due()
             if self._journal.problem:
                 self._stopping.wait(_POLL_MS / 1000)
@@ -84,15 +85,15 @@ class Receiver:
                 arrivals.poll(_POLL_MS)
         # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
         deadline = time.monotonic() + _STOP_SECONDS
-        while not self._journal.problem and time.monotonic() < deadline and self._socket.poll(_POLL_MS):
-            self.receive()
+        while time.monotonic() < deadline and (self.receive() or arrivals.poll(_POLL_MS)):
+            continue
 
     def receive(self) -> int:
         """Take what is there, up to one batch; return how many messages that were.
 
-        Any thread may call it. While nothing can be committed nothing is taken.
+        Any thread may call it until `stop`. While nothing can be committed nothing is taken.
         """
-        # It guards the socket, and what a scrape must not see halfway.
+        # The lock guards the socket, and what a scrape must not see halfway.
         with self._journal.lock:
             if self._journal.problem:
                 return 0
@@ -124,7 +125,9 @@ class Receiver:
         return messages, reasons
 
     def _examine(self, message: Message) -> None:
-        """Look at what the next trades of the same session are not asked: it takes longer than all the rest of it.
+        """Look at what is not looked at again in the next trades of the same session.
+
+        pyzmq takes longer to tell whether there are more frames than all else that is done with a message.
 
         Raises:
             Rejected: the message breaks the contract.

@@ -78,10 +78,18 @@ class Session:
         self.gap = next_seq < self.first_seq
 
     def due(self, limit: int) -> list[tuple[int, bytes]]:
-        """Up to ``limit`` messages to send next, each with what ``send_seq`` is once it is sent, and the gap fill."""
+        """What to send next: the gap fill, if one goes first, and up to ``limit`` trades.
+
+        With each message comes what to hand to `sent` when it is sent.
+        """
         gap_fill = [(self.first_seq, encode_gap_fill(self.name, self.first_seq))] if self.gap else []
         end_seq = min(self.send_seq + limit, self.next_seq)
         return gap_fill + [(seq + 1, self.messages[seq - self.first_seq]) for seq in range(self.send_seq, end_seq)]
+
+    def sent(self, upto: int) -> None:
+        """Note that everything below ``upto`` has been sent."""
+        self.gap = False
+        self.send_seq = upto
 
 
 class MemoryOutbox:
@@ -124,7 +132,8 @@ class MemoryOutbox:
         self._held -= forgotten
         if forgotten:
             self._remove(session.name, session.first_seq)
-        if not session and session is not self.sessions[-1]:
+        # An answer may come late, for a session that is gone.
+        if not session and session in self.sessions[:-1]:
             self.sessions.remove(session)
         return forgotten
 

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from itertools import takewhile
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ _ASK_INTERVAL = 0.05
 _RESEND_AFTER = 1.0
 # How long a socket that takes nothing is left alone, at first.
 _PAUSE = 0.001
-# So many trades are sent again, or forgotten, at most before others get the lock.
+# So many trades are sent again, or forgotten, each time that the lock is held for it.
 _BURST = 50
 _CHUNK = 500
 
@@ -76,18 +76,15 @@ class TradePublisher:
             RuntimeError: the publisher is closed.
         """
         side, qty = check_order(side, qty)
-        # By hand, as `with` takes as long as everything else that is done under the lock, but for the sending.
-        self._lock.acquire()
-        try:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("the publisher is closed")
             trade = self._outbox.put(side, qty, time.time())
             session = self._outbox.sessions[-1]
             # One that is not next in its sequence waits for those before it.
             is_next = session.send_seq == trade.seq and not session.gap
-            sent = is_next and self._send(session, trade.seq + 1, session.messages[-1])
-        finally:
-            self._lock.release()
+            if sent := is_next and self._send(session.messages[-1]):
+                session.send_seq += 1
         if not sent or self._idle:
             self._wake.set()
         return trade
@@ -147,14 +144,12 @@ class TradePublisher:
     ) -> None:
         self.close()
 
-    def _send(self, session: Session, upto: int, message: bytes) -> bool:
+    def _send(self, message: bytes) -> bool:
         """Hand a message to the socket, unless it takes none; tell whether it did. For the holder of the lock."""
         try:
             self._push(message, zmq.NOBLOCK)
         except zmq.Again:
             return False
-        session.gap = False
-        session.send_seq = upto
         return True
 
     def _run(self) -> None:
@@ -173,20 +168,32 @@ class TradePublisher:
     def _send_backlog(self) -> None:
         """Send what waits, for as long as the next question has time."""
         deadline = time.monotonic() + _ASK_INTERVAL
-        pause = _PAUSE
+        pause, sent = _PAUSE, 0
         while time.monotonic() < deadline:
             with self._lock:
                 turn = self._outbox.due(_BURST)
                 if turn is None:
                     return
                 session, due = turn
-                sent = list(takewhile(lambda message: self._send(session, *message), due))  # noqa: B023 - used at once
+                sent = self._send_all(session, due)
             if sent:
                 pause = _PAUSE
-            if len(sent) < len(due):
+            if sent < len(due):
                 time.sleep(pause)
                 pause *= 2
-        self._wake.set()
+        if sent:
+            # More waits, and need not wait for a trade that wakes this thread.
+            self._wake.set()
+
+    def _send_all(self, session: Session, messages: Iterable[tuple[int, bytes]]) -> int:
+        """Hand messages to the socket for as long as it takes them; return how many it took."""
+        sent = 0
+        for upto, message in messages:
+            if not self._send(message):
+                break
+            session.sent(upto)
+            sent += 1
+        return sent
 
     def _settle(self) -> None:
         """Ask what is committed, forget that, and rewind where nothing moves or the side-car was away."""
