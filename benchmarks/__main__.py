@@ -40,16 +40,13 @@ def measurements(plan: Plan) -> dict[str, Measurement]:
     return all_of_them
 
 
-def run(plan: Plan, only: str) -> dict[str, str]:
+def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
     """Measure in rounds, in each of them in another order; return what was left out, and why."""
     started, left_out = time.monotonic(), dict[str, str]()
-    todo = {name: measure for name, measure in measurements(plan).items() if name.startswith(only)}
     for number in range(plan.rounds):
         for done, name in enumerate(random.sample(list(todo), len(todo))):
-            minutes = (time.monotonic() - started) / 60
-            print(
-                f"{minutes:5.1f} min  round {number + 1}/{plan.rounds}  {done + 1}/{len(todo)}  {name}", file=sys.stderr
-            )
+            minutes, where = (time.monotonic() - started) / 60, f"{number + 1}/{plan.rounds}  {done + 1}/{len(todo)}"
+            print(f"{minutes:5.1f} min  round {where}  {name}", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 try:
                     todo[name](Path(folder), plan)
@@ -72,7 +69,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if sys.platform != "linux":
         parser.error("processor time and memory are read from /proc, which takes Linux")
-    left_out = run(QUICK if arguments.quick else FULL, arguments.only)
+    plan = QUICK if arguments.quick else FULL
+    todo = {name: measure for name, measure in measurements(plan).items() if name.startswith(arguments.only)}
+    if not todo:
+        parser.error(f"nothing that is measured begins with {arguments.only!r}: {', '.join(measurements(plan))}")
+    left_out = run(plan, todo)
     print("\n".join(report.text(left_out)))
     if not arguments.only:
         print("\n### What was to be reached\n", *report.targets(), sep="\n")
