@@ -73,7 +73,6 @@ def publish_at_nobody(address: str, _: str, count: int) -> None:
         for number in range(1, count):
             publisher.publish(SIDES[number % 2])
         hear()
-        publisher.close(timeout=0)
 
 
 def steady(address: str, url: str, rate: int) -> None:

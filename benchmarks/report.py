@@ -73,7 +73,7 @@ def _rates() -> Iterator[Target]:
             f"side-car to the bare loop, {by}",
             "70 %, none lost",
             f"{100 * share:.0f} %, {lost:.2%} lost",
-            share >= 0.7,
+            share >= 0.7 and not lost,
         )
         for peer, goal in ("tutorial", 20.0), ("collectd, statsd", 1.0):
             if peer in table.rows:

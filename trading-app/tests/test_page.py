@@ -1,5 +1,6 @@
 """The page, run by Streamlit without a browser."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,11 @@ def test_a_page_opened_without_a_side_car_has_no_numbers_yet(
 
 def test_without_prometheus_the_chart_says_what_it_shows(page: AppTest) -> None:
     assert any("As seen by this page, as Prometheus is away" in text.value for text in page.markdown)
+
+
+def test_a_rate_is_drawn_over_the_time_it_was_measured_in(page: AppTest) -> None:
+    rates, position = (json.loads(chart.proto.spec)["mark"] for chart in page.get("vega_lite_chart"))
+    assert (rates["interpolate"], position["interpolate"]) == ("step-before", "linear")
 
 
 def test_a_page_opened_while_a_flow_runs_can_send_a_burst_after_it_was_stopped(page: AppTest) -> None:

@@ -22,13 +22,13 @@ _AGO = {
 _SERIES = {"domain": ["buy", "sell", "position"]}
 
 
-def spec(title: str, *series: str) -> dict[str, Any]:
+def spec(title: str, *series: str, interpolate: str) -> dict[str, Any]:
     """A Vega-Lite line chart of some columns over the minutes."""
     return {
         "height": 150,
         "title": {"text": title, "fontSize": 14, "anchor": "start"},
         "transform": [{"fold": list(series), "as": ["series", "value"]}],
-        "mark": {"type": "line", "clip": True},
+        "mark": {"type": "line", "clip": True, "interpolate": interpolate},
         "encoding": {
             "x": _AGO,
             "y": {"field": "value", "type": "quantitative", "axis": {"title": None, "tickCount": 4}},
@@ -37,8 +37,9 @@ def spec(title: str, *series: str) -> dict[str, Any]:
     }
 
 
-_RATES = spec("Trades a second", "buy", "sell")
-_POSITION = spec("Net position", "position")
+# A rate is that of the time before it, which is long where nobody looked.
+_RATES = spec("Trades a second", "buy", "sell", interpolate="step-before")
+_POSITION = spec("Net position", "position", interpolate="linear")
 
 
 def columns(view: View) -> dict[str, list[float]]:
