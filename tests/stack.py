@@ -1,5 +1,6 @@
 """The stack as a person runs it, on real parts, in a folder and on ports of its own."""
 
+import itertools
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,15 +31,31 @@ def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0) -> A
 
 
 def free_port() -> int:
-    """A port that nobody holds, below those that the kernel gives to outgoing connections."""
-    while True:
-        port = random.randint(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        return port
+    """A port that nobody holds, nor is given by this function in another process."""
+    return next(_free_ports)
+
+
+def _ports_of_this_process() -> Iterator[int]:
+    """Ports below those that the kernel gives to outgoing connections, of a block whose first this process holds."""
+    with socket.socket() as first:
+        while not _takes(first, start := random.randrange(20_000, 32_000, 100)):
+            continue
+        for port in itertools.cycle(range(start + 1, start + 100)):
+            with socket.socket() as probe:
+                free = _takes(probe, port)
+            if free:
+                yield port
+
+
+def _takes(holder: socket.socket, port: int) -> bool:
+    try:
+        holder.bind(("", port))
+    except OSError:
+        return False
+    return True
+
+
+_free_ports = _ports_of_this_process()
 
 
 def tool(name: str, advice: str) -> str:
