@@ -81,12 +81,21 @@ def test_a_session_is_held_against_the_contract_whatever_came_before(
     socket.send_multipart([tracked(1), tracked(2)])
     for good in BUY, tracked(1), tracked(2), b'{"type":"gap_fill","session":"b","new_seq":3}', tracked(3, "b"):
         socket.send(good)
-    for bad in tracked(1, ""), tracked(1, "a b"), tracked(3).replace(b',"seq":3', b""), BUY.replace(b"}", b',"seq":1}'):
+    for bad in (
+        tracked(1, ""),
+        tracked(1, "a b"),
+        tracked(3).replace(b',"seq":3', b""),
+        BUY.replace(b"}", b',"seq":1}'),
+        tracked(3).replace(b"}", b',"note":"\xe9"}'),
+        tracked(3).ljust(65_537),
+    ):
         socket.send(bad)
     socket.send_multipart([b"header", tracked(3)])
-    wait_for(11, receiver, journal)
+    wait_for(13, receiver, journal)
     assert {reason: count for reason, count in receiver.rejected.items() if count} == {
         "multipart": 2,
+        "too_large": 1,
+        "not_utf8": 1,
         "invalid_field": 2,
         "missing_field": 2,
     }

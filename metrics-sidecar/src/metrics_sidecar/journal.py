@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from metrics_sidecar.histogram import Histogram
@@ -38,7 +38,7 @@ class Journal:
         self.commit_failures = 0
         self.problem = ""
 
-    def enter(self, messages: Iterable[Message], received_at: float) -> None:
+    def enter(self, messages: Sequence[Message], received_at: float) -> None:
         """Apply messages received at ``received_at`` (Unix seconds) to the ledger."""
         with self.lock:
             self.ledger.apply(messages, received_at)

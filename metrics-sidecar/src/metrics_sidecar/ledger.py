@@ -5,8 +5,10 @@ so it counts once however often, and in whatever order, it arrives.
 """
 
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard, cast
 
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
@@ -47,31 +49,47 @@ class Ledger:
     def totals(self) -> Totals:
         return Totals(dict(self._trades), dict(self._volume), self._last_trade_ts, self._lost)
 
-    def apply(self, messages: Iterable[Message], received_at: float) -> None:
+    def apply(self, messages: Sequence[Message], received_at: float) -> None:
         """Apply messages received at ``received_at``, in Unix seconds, in their order."""
-        cursors, moved = self.next_seq, self.moved
-        counted: list[Trade] = []
+        runs: defaultdict[str, list[int]] = defaultdict(list)
         for message in messages:
-            # Not isinstance, which msgspec makes slow.
-            if type(message) is GapFill:
-                self._fill_gap(message)
-                continue
-            session, seq = message.session, message.seq
-            expected = cursors.get(session, 1)
-            if seq == expected:
-                cursors[session] = seq + 1
-                moved.add(session)
-                counted.append(message)
-            elif not seq:
-                counted.append(message)
-            elif seq < expected:
-                self.duplicates += 1
-            else:
-                self.out_of_sequence += 1
+            runs[message.session].append(message.seq)
+        runs.pop("", None)
+        if self._are_next(runs):
+            # A gap fill has no number, so all are trades.
+            counted = cast("Sequence[Trade]", messages)
+            self.next_seq.update((session, seqs[-1] + 1) for session, seqs in runs.items())
+            self.moved.update(runs)
+        else:
+            counted = [message for message in messages if self._admit(message)]
         if counted:
             self._count(counted, received_at)
 
-    def _count(self, trades: list[Trade], received_at: float) -> None:
+    def _are_next(self, runs: Mapping[str, list[int]]) -> bool:
+        """Whether the numbers of each session are those expected next, without a gap."""
+        for session, seqs in runs.items():
+            expected = self.next_seq.get(session, 1)
+            if seqs != list(range(expected, expected + len(seqs))):
+                return False
+        return True
+
+    def _admit(self, message: Message) -> TypeGuard[Trade]:
+        """Move the cursor by one message; tell whether that is a trade which counts."""
+        if isinstance(message, GapFill):
+            self._fill_gap(message)
+            return False
+        session, seq = message.session, message.seq
+        expected = self.next_seq.get(session, 1)
+        if seq == expected:
+            self.next_seq[session] = seq + 1
+            self.moved.add(session)
+        elif seq > expected:
+            self.out_of_sequence += 1
+        elif seq:
+            self.duplicates += 1
+        return seq in {0, expected}
+
+    def _count(self, trades: Sequence[Trade], received_at: float) -> None:
         for side in SIDES:
             quantities = [trade.qty for trade in trades if trade.side == side]
             self._trades[side] += len(quantities)

@@ -8,14 +8,18 @@ import socket
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
+import msgspec
 import zmq
 
 from metrics_sidecar.journal import Journal
-from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, check_session, decode
+from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, decode, decode_tracked
 from metrics_sidecar.settings import TCP, SettingError, try_bind
 
 _BATCH = 1000
+# An enumeration's member takes longer to become a number.
+_DONTWAIT = int(zmq.DONTWAIT)
 # So many session names are remembered as examined.
 _SESSIONS = 10_000
 _POLL_MS = 50
@@ -44,7 +48,7 @@ class Receiver:
         self._sessions: set[str] = set()
         self._logged_at: dict[Reason, float] = {}
         self._unlogged: Counter[Reason] = Counter()
-        self.received = 0
+        self._entered = 0
         self.rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         # A larger message costs its sender the connection instead of this process its memory.
@@ -88,6 +92,11 @@ class Receiver:
         while time.monotonic() < deadline and (self.receive() or arrivals.poll(_POLL_MS)):
             continue
 
+    @property
+    def received(self) -> int:
+        """Messages taken off the socket."""
+        return self._entered + sum(self.rejected.values())
+
     def receive(self) -> int:
         """Take what is there, up to one batch; return how many messages that were.
 
@@ -97,55 +106,56 @@ class Receiver:
         with self._journal.lock:
             if self._journal.problem:
                 return 0
-            messages, reasons = self._drain()
-            self.received += len(messages) + len(reasons)
-            for reason in reasons:
-                self.rejected[reason] += 1
-            if messages:
+            before = self.received
+            if messages := self._drain():
+                self._entered += len(messages)
                 self._journal.enter(messages, time.time())
-            return len(messages) + len(reasons)
+            return self.received - before
 
-    def _drain(self) -> tuple[list[Message], list[Reason]]:
-        """The messages that are there, and why the others are rejected."""
+    def _drain(self) -> list[Message]:
+        """The messages that are there and not rejected."""
         messages: list[Message] = []
-        reasons: list[Reason] = []
         recv, sessions = self._socket.recv, self._sessions
-        try:
+        with suppress(zmq.Again):
             for _ in range(_BATCH):
-                frame = recv(zmq.NOBLOCK)
+                frame = recv(_DONTWAIT)
+                message: Message | None
                 try:
-                    message = decode(frame)
-                    if not (message.seq and message.session in sessions):
-                        self._examine(message)
+                    message = decode_tracked(frame)
+                    if message.session not in sessions or len(frame) > MAX_BYTES:
+                        message = self._examine(frame)
+                except msgspec.DecodeError:
+                    message = self._examine(frame)
+                if message:
                     messages.append(message)
-                except Rejected as rejection:
-                    reasons.append(self._reject(rejection, frame))
-        except zmq.Again:
-            pass
-        return messages, reasons
+        return messages
 
-    def _examine(self, message: Message) -> None:
-        """Look at what is not looked at again in the next trades of the same session.
-
-        pyzmq takes longer to tell whether there are more frames than all else that is done with a message.
-
-        Raises:
-            Rejected: the message breaks the contract.
-        """
-        if self._socket.getsockopt(zmq.RCVMORE):
-            raise Rejected("multipart", "more than one frame")
-        check_session(message)
+    def _examine(self, frame: bytes) -> Message | None:
+        """The message in a frame, unless it is rejected. The next trades of its session need no such look."""
+        try:
+            self._require_one_frame()
+            message = decode(frame)
+        except Rejected as rejection:
+            self.rejected[rejection.reason] += 1
+            self._log(rejection, frame)
+            return None
         if message.seq:
             if len(self._sessions) >= _SESSIONS:
                 self._sessions.clear()
             self._sessions.add(message.session)
+        return message
 
-    def _reject(self, rejection: Rejected, frame: bytes) -> Reason:
+    def _require_one_frame(self) -> None:
+        """Take the further frames of a message, if there are any.
+
+        pyzmq needs longer to tell than all else that is done with a message takes.
+
+        Raises:
+            Rejected: there were.
+        """
         if self._socket.getsockopt(zmq.RCVMORE):
             frames = 1 + len(self._socket.recv_multipart())
-            rejection = Rejected("multipart", f"{frames} frames, a message is one")
-        self._log(rejection, frame)
-        return rejection.reason
+            raise Rejected("multipart", f"{frames} frames, a message is one")
 
     def _log(self, rejection: Rejected, frame: bytes) -> None:
         reason, now = rejection.reason, time.monotonic()
