@@ -1,7 +1,10 @@
 """The publisher: it never waits for the side-car, and every trade arrives, in sequence, until it is committed."""
 
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -28,6 +31,16 @@ def test_a_trade_arrives_as_published(sidecar: FakeSidecar) -> None:
 def test_the_quantity_is_1_unless_given(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         assert publisher.publish("sell").qty == 1.0
+
+
+def test_words_and_numbers_of_other_types_are_taken_for_what_they_mean(sidecar: FakeSidecar) -> None:
+    class Word(str):
+        """As a data frame has them."""
+
+    with publisher_to(sidecar) as publisher:
+        publisher.publish(Word("sell"), 2)  # type: ignore[arg-type]
+        message = sidecar.receive()
+    assert (message["side"], message["qty"]) == ("sell", 2.0)
 
 
 def test_a_trade_waits_until_it_is_committed(sidecar: FakeSidecar) -> None:
@@ -62,6 +75,26 @@ def test_what_is_not_committed_is_sent_again(sidecar: FakeSidecar) -> None:
         sidecar.commits = True  # as a side-car that has lost what it had received
         assert publisher.flush()
     assert [trade["seq"] for trade in sidecar.receive_all()] == [1, 2, 3]
+
+
+def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar) -> None:
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with publisher_to(sidecar) as publisher:
+            for number in range(300):
+                # One may come while ZeroMQ's own code runs, which keeps it to itself.
+                deadline = time.monotonic() + 0.05
+                with suppress(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, 1e-4 + number * 1e-6)
+                    while time.monotonic() < deadline:
+                        publisher.publish("buy")
+            with ThreadPoolExecutor() as pool:
+                last = pool.submit(publisher.publish, "sell").result(10)
+            assert publisher.flush(20)
+            assert sidecar.next_seq == {last.session: last.seq + 1}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def test_it_finds_a_side_car_that_went_and_came_back(sidecar: FakeSidecar) -> None:

@@ -34,7 +34,7 @@ class OutboxInUse(OutboxError):
 class Session:
     """One unbroken sequence of trades.
 
-    ``messages`` are those from ``first_seq`` on; ``send_seq`` is sent next, ``next_seq`` is the next new one's.
+    ``messages`` are those from ``first_seq`` on; ``send_seq`` is sent next.
     ``gap`` tells that a gap fill goes first. ``moved_at`` is the publisher's note of when the side-car's cursor moved.
     """
 
@@ -43,12 +43,16 @@ class Session:
         self.messages = deque(messages)
         self.first_seq = first_seq
         self.send_seq = first_seq
-        self.next_seq = first_seq + len(self.messages)
         self.moved_at = math.inf
         self.gap = False
 
     def __len__(self) -> int:
         return len(self.messages)
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next new trade."""
+        return self.first_seq + len(self.messages)
 
     @property
     def in_flight(self) -> int:
@@ -65,7 +69,7 @@ class Session:
 
     def forget(self, next_seq: int) -> int:
         """Let go of the trades below ``next_seq``, which are committed; return how many those were."""
-        count = max(0, min(next_seq, self.next_seq) - self.first_seq)
+        count = min(max(0, next_seq - self.first_seq), len(self.messages))
         for _ in range(count):
             self.messages.popleft()
         self.first_seq += count
@@ -100,14 +104,21 @@ class MemoryOutbox:
 
     def __init__(self, capacity: int = 1_000_000) -> None:
         self.capacity = capacity
-        self._held = 0
+        self.session = _new_session()
+        self._earlier: list[Session] = []
+        # What the earlier sessions leave of the capacity.
+        self._room = capacity
         self._dropped: list[tuple[str, range]] = []
         self._last_put = math.inf
-        self.sessions = [_new_session()]
         self.lost = 0
 
+    @property
+    def sessions(self) -> list[Session]:
+        """All that hold trades, in the order they are sent in; the last is the one that new trades go to."""
+        return [*self._earlier, self.session]
+
     def __len__(self) -> int:
-        return self._held
+        return sum(map(len, self.sessions))
 
     def put(self, side: Side, qty: float, ts: float) -> Trade:
         """Number a trade and hold it.
@@ -115,26 +126,30 @@ class MemoryOutbox:
         Raises:
             OutboxError: it cannot be held, and was not.
         """
-        session = self.sessions[-1]
-        if ts - self._last_put > _SESSION_IDLE and not session:
-            session = self.sessions[-1] = _new_session()
-        trade = Trade(side, qty, ts, session.name, session.next_seq)
-        self._hold(session, encode(trade))
+        session = self.session
+        messages = session.messages
+        if not messages and ts - self._last_put > _SESSION_IDLE:
+            session = self.session = _new_session()
+            messages = session.messages
         self._last_put = ts
-        self._held += 1
-        if self._held > self.capacity:
+        trade = Trade(side, qty, ts, session.name, session.first_seq + len(messages))
+        message = encode(trade)
+        self._write(trade, message)
+        messages.append(message)
+        if len(messages) > self._room:
             self._drop_oldest()
         return trade
 
     def forget(self, session: Session, next_seq: int) -> int:
         """Let go of the trades of ``session`` below ``next_seq``, which are committed; return how many those were."""
         forgotten = session.forget(next_seq)
-        self._held -= forgotten
         if forgotten:
             self._remove(session.name, session.first_seq)
         # An answer may come late, for a session that is gone.
-        if not session and session in self.sessions[:-1]:
-            self.sessions.remove(session)
+        if session in self._earlier:
+            self._room += forgotten
+            if not session:
+                self._earlier.remove(session)
         return forgotten
 
     def due(self, limit: int) -> tuple[Session, list[tuple[int, bytes]]] | None:
@@ -162,16 +177,15 @@ class MemoryOutbox:
         seq = session.first_seq
         session.drop_oldest()
         self._remove(session.name, session.first_seq)
-        self._held -= 1
+        if session is not self.session:
+            self._room += 1
         self.lost += 1
         if self._dropped and self._dropped[-1][0] == session.name and self._dropped[-1][1].stop == seq:
             seq = self._dropped.pop()[1].start
         self._dropped.append((session.name, range(seq, session.first_seq)))
 
-    def _hold(self, session: Session, message: bytes) -> None:
-        """Hold the session's next message."""
-        session.messages.append(message)
-        session.next_seq += 1
+    def _write(self, trade: Trade, message: bytes) -> None:
+        """Write a message to where it outlives the process."""
 
     def _remove(self, session: str, end_seq: int) -> None:
         """Remove messages below ``end_seq`` from where they outlive the process."""
@@ -250,17 +264,14 @@ class FileOutbox(MemoryOutbox):
         rows = self._db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq").fetchall()
         for name, group in groupby(rows, key=itemgetter(0)):
             held = list(group)
-            self.sessions.insert(0, Session(name, held[0][1], (message for _, _, message in held)))
-            self._held += len(held)
+            self._earlier.insert(0, Session(name, held[0][1], (message for _, _, message in held)))
+            self._room -= len(held)
 
-    def _hold(self, session: Session, message: bytes) -> None:
+    def _write(self, trade: Trade, message: bytes) -> None:
         try:
-            self._db.execute(
-                "INSERT OR REPLACE INTO trades VALUES (?, ?, ?)", (session.name, session.next_seq, message)
-            )
+            self._db.execute("INSERT OR REPLACE INTO trades VALUES (?, ?, ?)", (trade.session, trade.seq, message))
         except sqlite3.Error as error:
             raise OutboxError(f"{self._path}: {error}. The trade was not sent") from None
-        super()._hold(session, message)
 
     def _remove(self, session: str, end_seq: int) -> None:
         try:

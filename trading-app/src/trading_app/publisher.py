@@ -5,18 +5,24 @@ import math
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
 import zmq
 
 from trading_app.client import Away
-from trading_app.messages import Side, Trade, check_order
+from trading_app.messages import SIDES, Side, Trade, check_order
 from trading_app.outbox import FileOutbox, MemoryOutbox, OutboxError, Session, Status
 from trading_app.sidecar import Sidecar
 
+# An enumeration's member takes longer to become a number.
+_DONTWAIT = int(zmq.DONTWAIT)
+# So many trades wait in the socket at the most. What does not fit is left to the publisher's own, slower thread.
+_SEND_QUEUE = 100_000
 _ASK_INTERVAL = 0.05
 _RESEND_AFTER = 1.0
 # How long a socket that takes nothing is left alone, at first.
@@ -57,9 +63,10 @@ class TradePublisher:
             self._socket.close()
             raise
         # Guards outbox and socket. It is held for a few messages at a time, and while nothing is waited for.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._delivered = threading.Condition(self._lock)
-        self._wake = threading.Event()
+        # Not an event: Ctrl-C in its set() could leave it locked for good.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._away = False
@@ -75,18 +82,33 @@ class TradePublisher:
             OutboxError: the outbox file could not take the trade; it was not sent.
             RuntimeError: the publisher is closed.
         """
-        side, qty = check_order(side, qty)
-        with self._lock:
+        # What is plain already need not be made so.
+        if type(side) is not str or side not in SIDES or type(qty) is not float or not 0.0 < qty < math.inf:  # type: ignore[unreachable]
+            side, qty = check_order(side, qty)
+        outbox, lock = self._outbox, self._lock
+        # What `with` does takes longer than the lock itself. Ctrl-C may come at any step, so acquire() is within try.
+        try:
+            lock.acquire()
             if self._closed:
                 raise RuntimeError("the publisher is closed")
-            trade = self._outbox.put(side, qty, time.time())
-            session = self._outbox.sessions[-1]
+            if self._idle:
+                self._wake.put(None)
+            trade = outbox.put(side, qty, time.time())
+            session = outbox.session
             # One that is not next in its sequence waits for those before it.
-            is_next = session.send_seq == trade.seq and not session.gap
-            if sent := is_next and self._send(session.messages[-1]):
-                session.send_seq += 1
-        if not sent or self._idle:
-            self._wake.set()
+            if sent := session.send_seq == trade.seq and not session.gap:
+                try:
+                    self._push(session.messages[-1], _DONTWAIT)
+                    session.send_seq += 1
+                except zmq.Again:
+                    sent = False
+        finally:
+            try:  # noqa: SIM105 - suppress() takes as long as the lock
+                lock.release()
+            except RuntimeError:  # Ctrl-C came while this thread waited for the lock
+                pass
+        if not sent and self._wake.empty():
+            self._wake.put(None)
         return trade
 
     @property
@@ -109,13 +131,13 @@ class TradePublisher:
 
     def wait(self, trade: Trade, timeout: float = 5.0) -> Status:
         """Wait up to ``timeout`` seconds until it is known what became of a trade, and return its `status`."""
-        with self._delivered:
+        with self._lock:
             self._delivered.wait_for(lambda: self._outbox.status(trade) != "waiting", timeout)
             return self._outbox.status(trade)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait up to ``timeout`` seconds for what is published by now to be committed; tell whether it is."""
-        with self._delivered:
+        with self._lock:
             ends = [(session, session.next_seq) for session in self._outbox.sessions]
             return self._delivered.wait_for(lambda: all(session.first_seq >= end for session, end in ends), timeout)
 
@@ -130,7 +152,7 @@ class TradePublisher:
             self.flush(timeout)
             with self._lock:
                 self._closed = True
-            self._wake.set()
+            self._wake.put(None)
             self._thread.join()
             self._sidecar.close()
             self._outbox.close()
@@ -147,7 +169,7 @@ class TradePublisher:
     def _send(self, message: bytes) -> bool:
         """Hand a message to the socket, unless it takes none; tell whether it did. For the holder of the lock."""
         try:
-            self._push(message, zmq.NOBLOCK)
+            self._push(message, _DONTWAIT)
         except zmq.Again:
             return False
         return True
@@ -157,8 +179,8 @@ class TradePublisher:
         while not self._closed:
             with self._lock:
                 self._idle = not self._outbox and not self._closed
-            self._wake.wait(None if self._idle else _ASK_INTERVAL)
-            self._wake.clear()
+            with suppress(Empty):
+                self._wake.get(timeout=None if self._idle else _ASK_INTERVAL)
             self._idle = False
             self._send_backlog()
             if time.monotonic() >= ask_at:
@@ -183,7 +205,7 @@ class TradePublisher:
                 pause *= 2
         if sent:
             # More waits, and need not wait for a trade that wakes this thread.
-            self._wake.set()
+            self._wake.put(None)
 
     def _send_all(self, session: Session, messages: Iterable[tuple[int, bytes]]) -> int:
         """Hand messages to the socket for as long as it takes them; return how many it took."""
@@ -243,6 +265,7 @@ def _connect(address: str) -> zmq.Socket[bytes]:
     # Without a connection the socket takes nothing: what waits, waits in the outbox.
     connected.setsockopt(zmq.IMMEDIATE, 1)
     connected.setsockopt(zmq.LINGER, 1000)
+    connected.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
     # A host that vanished without a word would keep the connection, and what is sent into it, for many minutes.
     connected.setsockopt(zmq.HEARTBEAT_IVL, 1000)
     connected.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
