@@ -1,5 +1,7 @@
 """One scrape: its time, its size, and the side-car's memory, by how much it has counted."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import zmq
@@ -31,27 +33,38 @@ BY_TRADES = Table("The scrape of a quiet side-car, by trades", "1,000 trades", C
 
 
 def measure_sessions(folder: Path, plan: Plan) -> None:
-    with sidecar(folder) as program, zmq.Context() as context, context.socket(zmq.PUSH) as push:
-        push.connect(program.address)
-        sent = 0
-        for sessions in SESSIONS:
-            while sent < sessions:
-                push.send(encode(Trade("buy", 1.0, 1.0, f"session-{sent}", 1)))
-                sent += 1
+    with running(folder, map(row_of_sessions, SESSIONS)) as programs, zmq.Context() as context:
+        for sessions, program in zip(SESSIONS, programs.values(), strict=True):
+            with context.socket(zmq.PUSH) as push:
+                push.connect(program.address)
+                for number in range(sessions):
+                    push.send(encode(Trade("buy", 1.0, 1.0, f"session-{number}", 1)))
             wait_for(program, b"sidecar_sessions", sessions)
-            look(program, BY_SESSIONS, row_of_sessions(sessions), plan)
+        look(programs, BY_SESSIONS, plan)
 
 
 def measure_trades(folder: Path, plan: Plan) -> None:
-    with sidecar(folder) as program:
-        send(program, "first", 1_000)
-        wait_for(program, b"trades_total", 1_000)
-        look(program, BY_TRADES, BY_TRADES.reference, plan)
+    many = f"{plan.many:,} trades"
+    with running(folder, (BY_TRADES.reference, many)) as programs:
+        few_counted, many_counted = programs.values()
+        send(few_counted, "first", 1_000)
+        wait_for(few_counted, b"trades_total", 1_000)
         # A million at a time, as a sender makes them all before.
-        for start in range(1_000, plan.many, 1_000_000):
-            send(program, f"from-{start}", min(1_000_000, plan.many - start))
-        wait_for(program, b"trades_total", plan.many)
-        look(program, BY_TRADES, f"{plan.many:,} trades", plan)
+        for start in range(0, plan.many, 1_000_000):
+            send(many_counted, f"from-{start}", min(1_000_000, plan.many - start))
+        wait_for(many_counted, b"trades_total", plan.many)
+        look(programs, BY_TRADES, plan)
+
+
+@contextmanager
+def running(folder: Path, rows: Iterable[str]) -> Iterator[dict[str, Sidecar]]:
+    """A side-car for each row."""
+    with ExitStack() as stack:
+        programs = {}
+        for row in rows:
+            (home := folder / row.replace(" ", "-")).mkdir()
+            programs[row] = stack.enter_context(sidecar(home))
+        yield programs
 
 
 def send(program: Sidecar, session: str, count: int) -> None:
@@ -66,8 +79,14 @@ def wait_for(program: Sidecar, sample: bytes, expected: int) -> None:
     assert eventually(lambda: scraper.total(sample) >= expected, 120)
 
 
-def look(program: Sidecar, table: Table, row: str, plan: Plan) -> None:
-    scraper = Scraper(port_of(program.url))
-    times = [scraper.time() for _ in range(plan.scrapes)]
-    figures = {"time": percentile(times, 50), "p99": percentile(times, 99), "size": len(scraper.scrape())}
-    table.add(row, **figures, memory=status(program.pid, "VmRSS"))
+def look(programs: dict[str, Sidecar], table: Table, plan: Plan) -> None:
+    """Scrape all of them in turns: within a minute a machine changes more than they differ."""
+    scrapers = {row: Scraper(port_of(program.url)) for row, program in programs.items()}
+    times: dict[str, list[float]] = {row: [] for row in programs}
+    for _ in range(plan.scrapes):
+        for row, scraper in scrapers.items():
+            times[row].append(scraper.time())
+    for row, program in programs.items():
+        figures = {"time": percentile(times[row], 50), "p99": percentile(times[row], 99)}
+        size = len(scrapers[row].scrape())
+        table.add(row, **figures, size=size, memory=status(program.pid, "VmRSS"))
