@@ -91,7 +91,7 @@ class TradePublisher:
             lock.acquire()
             if self._closed:
                 raise RuntimeError("the publisher is closed")
-            if self._idle:
+            if self._idle and self._wake.empty():
                 self._wake.put(None)
             trade = outbox.put(side, qty, time.time())
             session = outbox.session
