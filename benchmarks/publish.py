@@ -41,7 +41,7 @@ def pushing() -> Iterator[zmq.Socket[bytes]]:
 def raw_send(_: Path) -> Iterator[Call]:
     message = encode(Trade("buy", 1.0, time.time(), "0123456789abcdef", 1_000))
     with pushing() as push:
-        yield lambda: push.send(message)
+        yield partial(push.send, message)
 
 
 @contextmanager
@@ -183,8 +183,8 @@ def measure(name: str, folder: Path, plan: Plan) -> None:
     with CONTESTANTS[name](folder) as call:
         # A round trip a call takes long enough by itself.
         calls = plan.calls if call_time(call) < 1e-4 else plan.lone_calls
-        burst = sorted(timed(call, calls, BURST, 0.005))
-        alone = sorted(timed(call, plan.lone_calls, 1, 0.001))
+        burst = timed(call, calls, BURST, 0.005)
+        alone = timed(call, plan.lone_calls, 1, 0.001)
     TABLE.add(
         name,
         **{

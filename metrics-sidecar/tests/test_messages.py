@@ -3,11 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metrics_sidecar.messages import REASONS, GapFill, Rejected, Trade, decode
+from metrics_sidecar.messages import REASONS, GapFill, Rejected, Trade, decode, decode_tracked
+
+type Fields = tuple[str, float, float, str, int]
 
 TRADE = {"type": "trade", "side": "buy", "qty": 2.5, "ts": 1790000000.5}
 
@@ -128,11 +131,41 @@ def test_any_damage_to_a_message_leaves_a_message_or_a_rejection(data: st.DataOb
 
 
 def decode_or_reject(frame: bytes) -> None:
+    """Whatever the bytes, the two ways to read them agree, but for what one of them leaves to the other."""
+    plain = tracked(frame)
     try:
         message = decode(frame)
     except Rejected as rejection:
-        reason = rejection.reason
+        reason, detail = rejection.reason, str(rejection)
     else:
         assert isinstance(message, Trade | GapFill)
+        assert plain is None or (isinstance(message, Trade) and plain == fields(message))
         return
     assert reason in REASONS
+    assert plain is None or "session: must match" in detail
+
+
+def tracked(frame: bytes) -> Fields | None:
+    try:
+        return fields(decode_tracked(frame))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def fields(message: Trade) -> Fields:
+    return message.side, message.qty, message.ts, message.session, message.seq
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        encode(session="ui-1", seq=7).replace(b'"type": "trade", ', b""),
+        encode(session="?", seq=7).replace(b"?", b"\xe9"),
+        encode(session="ui-1", seq=7, note="?").replace(b"?", b"\xe9"),
+        encode(session="ui-1"),
+        encode(seq=7),
+        encode(),
+    ],
+)
+def test_what_is_no_plain_tracked_trade_is_not_read_as_one(frame: bytes) -> None:
+    assert tracked(frame) is None

@@ -86,18 +86,20 @@ def test_a_session_is_held_against_the_contract_whatever_came_before(
         tracked(1, "a b"),
         tracked(3).replace(b',"seq":3', b""),
         BUY.replace(b"}", b',"seq":1}'),
+        tracked(3).replace(b'"type":"trade",', b""),
+        tracked(3).replace(b'"a"', b'"\xe9"'),
         tracked(3).replace(b"}", b',"note":"\xe9"}'),
         tracked(3).ljust(65_537),
     ):
         socket.send(bad)
     socket.send_multipart([b"header", tracked(3)])
-    wait_for(13, receiver, journal)
+    wait_for(15, receiver, journal)
     assert {reason: count for reason, count in receiver.rejected.items() if count} == {
         "multipart": 2,
         "too_large": 1,
-        "not_utf8": 1,
+        "not_utf8": 2,
         "invalid_field": 2,
-        "missing_field": 2,
+        "missing_field": 3,
     }
     assert journal.totals.trades["buy"] == 4
     assert journal.ledger.next_seq == {"a": 3, "b": 4}

@@ -83,6 +83,19 @@ def test_what_was_sent_before_it_was_dropped_makes_a_gap_only_if_it_did_not_arri
     assert sent_from(outbox) == ["<2", 2, 3]
 
 
+def test_what_is_delivered_of_an_earlier_process_makes_room(tmp_path: Path) -> None:
+    earlier = FileOutbox(tmp_path / "bot", capacity=3)
+    put(earlier, 3)
+    earlier.close()
+    outbox = FileOutbox(tmp_path / "bot", capacity=3)
+    put(outbox, 1)
+    assert (len(outbox), outbox.lost) == (3, 1)
+    outbox.forget(outbox.sessions[0], 4)
+    put(outbox, 2)
+    assert (len(outbox), outbox.lost) == (3, 1)
+    outbox.close()
+
+
 def test_a_trade_waits_until_it_is_delivered_or_lost() -> None:
     outbox = MemoryOutbox(capacity=2)
     first, second, third = (outbox.put("buy", 1.0, 100.0) for _ in range(3))

@@ -4,7 +4,6 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -77,24 +76,34 @@ def test_what_is_not_committed_is_sent_again(sidecar: FakeSidecar) -> None:
     assert [trade["seq"] for trade in sidecar.receive_all()] == [1, 2, 3]
 
 
-def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar) -> None:
+@pytest.mark.parametrize("capacity", [1_000_000, 10])
+def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar, capacity: int) -> None:
+    published, interrupts = [], 0
+    # So that the small outbox is full.
+    sidecar.commits = capacity > 10
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        with publisher_to(sidecar) as publisher:
+        with publisher_to(sidecar, MemoryOutbox(capacity)) as publisher:
             for number in range(300):
                 # One may come while ZeroMQ's own code runs, which keeps it to itself.
                 deadline = time.monotonic() + 0.05
-                with suppress(KeyboardInterrupt):
+                try:
                     signal.setitimer(signal.ITIMER_REAL, 1e-4 + number * 1e-6)
                     while time.monotonic() < deadline:
-                        publisher.publish("buy")
+                        published.append(publisher.publish("buy"))
+                except KeyboardInterrupt:
+                    interrupts += 1
+            sidecar.commits = True
             with ThreadPoolExecutor() as pool:
-                last = pool.submit(publisher.publish, "sell").result(10)
+                published.append(pool.submit(publisher.publish, "sell").result(10))
             assert publisher.flush(20)
-            assert sidecar.next_seq == {last.session: last.seq + 1}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+    numbers = [trade.seq for trade in published]
+    assert interrupts > 100
+    assert len(set(numbers)) == len(numbers)
+    assert sidecar.next_seq == {published[-1].session: numbers[-1] + 1}
 
 
 def test_it_finds_a_side_car_that_went_and_came_back(sidecar: FakeSidecar) -> None:

@@ -14,7 +14,7 @@ from metrics_sidecar.receiver import Receiver
 class SidecarCollector(Collector):
     """Renders one consistent snapshot a scrape.
 
-    It takes what has arrived, up to one batch, so that a scrape shows the trades sent before it. It commits, so that
+    It takes what has arrived, up to one batch, so that a scrape shows it. It commits, so that
     none shows a total which a kill of the process could take back: to Prometheus that would be a counter reset.
     """
 

@@ -14,7 +14,7 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, values: Collection[float]) -> None:
-        """Count values, in seconds; many at once cost little more than one."""
+        """Count values, in seconds; of many at once each costs less than one by itself."""
         ascending = sorted(values)
         start = 0
         while start < len(ascending):

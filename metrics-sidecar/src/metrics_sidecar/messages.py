@@ -55,9 +55,11 @@ type Message = Trade | GapFill
 
 
 @final
-class _TrackedTrade(Trade, forbid_unknown_fields=True, kw_only=True, gc=False):
+class _TrackedTrade(Trade, tag=False, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A trade that is tracked, with no further fields: nothing in its frame is skipped unread."""
 
+    # A tag may be missing where there is nothing to tell apart by it, a field may not.
+    type: Literal["trade"]
     session: Annotated[str, Meta(min_length=1)]
     seq: Annotated[int, Meta(ge=1, le=2**63 - 2)]
 
@@ -71,8 +73,8 @@ class Rejected(Exception):
 
 
 _decode: Callable[[bytes], Message] = msgspec.json.Decoder(Trade | GapFill).decode
-# Reads a tracked trade without further fields, raises `msgspec.DecodeError` at all else. That is left to `decode`, as
-# are the size of the frame and the name of the session.
+# Reads a tracked trade without further fields; at all else it raises msgspec.DecodeError or UnicodeDecodeError. That is
+# left to `decode`, as are the size of the frame and the name of the session.
 decode_tracked: Callable[[bytes], Trade] = msgspec.json.Decoder(_TrackedTrade).decode
 _is_session = re.compile(SESSION).fullmatch
 _REQUIRED = {"trade": ("side", "qty", "ts"), "gap_fill": ("session", "new_seq")}

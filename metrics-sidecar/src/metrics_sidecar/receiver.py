@@ -1,4 +1,7 @@
-"""The way in: takes messages off a ZeroMQ PULL socket, in a thread of its own, and enters them in the journal."""
+"""The way in: takes messages off a ZeroMQ PULL socket and enters them in the journal.
+
+A thread of its own does so as they come, and a scrape before it is answered.
+"""
 
 import errno
 import logging
@@ -89,7 +92,7 @@ class Receiver:
                 arrivals.poll(_POLL_MS)
         # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
         deadline = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < deadline and (self.receive() or arrivals.poll(_POLL_MS)):
+        while time.monotonic() < deadline and not self._journal.problem and (self.receive() or arrivals.poll(_POLL_MS)):
             continue
 
     @property
@@ -124,7 +127,7 @@ class Receiver:
                     message = decode_tracked(frame)
                     if message.session not in sessions or len(frame) > MAX_BYTES:
                         message = self._examine(frame)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError):
                     message = self._examine(frame)
                 if message:
                     messages.append(message)

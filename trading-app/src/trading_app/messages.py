@@ -42,7 +42,7 @@ def check_order(side: str, qty: SupportsFloat) -> tuple[Side, float]:
     except ValueError:
         raise ValueError(f"side must be buy or sell, not {side!r}") from None
     try:
-        plain_qty = qty if type(qty) is float else float(qty)
+        plain_qty = float(qty)
     except OverflowError:
         plain_qty = math.inf
     if not 0 < plain_qty < math.inf:

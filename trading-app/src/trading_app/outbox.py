@@ -61,11 +61,12 @@ class Session:
 
     def drop_oldest(self) -> None:
         """Let go of the oldest trade although nobody has it."""
-        self.messages.popleft()
-        self.first_seq += 1
-        if self.send_seq < self.first_seq:
-            self.send_seq = self.first_seq
+        if self.send_seq == self.first_seq:
+            self.send_seq += 1
             self.gap = True
+        # Ctrl-C comes after a call, if it comes: by then all of it is done.
+        self.first_seq += 1
+        self.messages.popleft()
 
     def forget(self, next_seq: int) -> int:
         """Let go of the trades below ``next_seq``, which are committed; return how many those were."""
@@ -114,7 +115,7 @@ class MemoryOutbox:
 
     @property
     def sessions(self) -> list[Session]:
-        """All that hold trades, in the order they are sent in; the last is the one that new trades go to."""
+        """In the order they are sent in; the last is the one that new trades go to, the others hold some."""
         return [*self._earlier, self.session]
 
     def __len__(self) -> int:
@@ -131,11 +132,11 @@ class MemoryOutbox:
         if not messages and ts - self._last_put > _SESSION_IDLE:
             session = self.session = _new_session()
             messages = session.messages
-        self._last_put = ts
         trade = Trade(side, qty, ts, session.name, session.first_seq + len(messages))
         message = encode(trade)
         self._write(trade, message)
         messages.append(message)
+        self._last_put = ts
         if len(messages) > self._room:
             self._drop_oldest()
         return trade
@@ -174,15 +175,16 @@ class MemoryOutbox:
         session = next((session for session in self.sessions if len(session) > 1), None)
         if session is None:
             return
-        seq = session.first_seq
-        session.drop_oldest()
-        self._remove(session.name, session.first_seq)
+        start_seq, end_seq = session.first_seq, session.first_seq + 1
+        if self._dropped and self._dropped[-1][0] == session.name and self._dropped[-1][1].stop == start_seq:
+            self._dropped[-1] = (session.name, range(self._dropped[-1][1].start, end_seq))
+        else:
+            self._dropped.append((session.name, range(start_seq, end_seq)))
         if session is not self.session:
             self._room += 1
         self.lost += 1
-        if self._dropped and self._dropped[-1][0] == session.name and self._dropped[-1][1].stop == seq:
-            seq = self._dropped.pop()[1].start
-        self._dropped.append((session.name, range(seq, session.first_seq)))
+        session.drop_oldest()
+        self._remove(session.name, end_seq)
 
     def _write(self, trade: Trade, message: bytes) -> None:
         """Write a message to where it outlives the process."""

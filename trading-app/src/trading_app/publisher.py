@@ -21,7 +21,8 @@ from trading_app.sidecar import Sidecar
 
 # An enumeration's member takes longer to become a number.
 _DONTWAIT = int(zmq.DONTWAIT)
-# So many trades wait in the socket at the most. What does not fit is left to the publisher's own, slower thread.
+# So many trades wait in the socket at the most, some 20 MB. What does not fit is left to the publisher's own thread,
+# which has to wait for the interpreter; what does is sent again after a rewind.
 _SEND_QUEUE = 100_000
 _ASK_INTERVAL = 0.05
 _RESEND_AFTER = 1.0
@@ -75,18 +76,19 @@ class TradePublisher:
         self._thread.start()
 
     def publish(self, side: Side, qty: float = 1.0) -> Trade:
-        """Emit one trade of ``qty`` units, dated now.
+        """Emit one trade of ``qty`` units, dated now. Not for signal handlers, which may run in the middle of it.
 
         Raises:
             ValueError: the side is unknown, or ``qty`` is not a finite number above 0.
             OutboxError: the outbox file could not take the trade; it was not sent.
             RuntimeError: the publisher is closed.
         """
-        # What is plain already need not be made so.
+        # What check_order() would return as it is need not go there.
         if type(side) is not str or side not in SIDES or type(qty) is not float or not 0.0 < qty < math.inf:  # type: ignore[unreachable]
             side, qty = check_order(side, qty)
         outbox, lock = self._outbox, self._lock
-        # What `with` does takes longer than the lock itself. Ctrl-C may come at any step, so acquire() is within try.
+        # What `with` does takes longer than the lock itself. Ctrl-C may come at any step: acquire() is within try, and
+        # the lock is one that only its holder can release.
         try:
             lock.acquire()
             if self._closed:
@@ -166,14 +168,6 @@ class TradePublisher:
     ) -> None:
         self.close()
 
-    def _send(self, message: bytes) -> bool:
-        """Hand a message to the socket, unless it takes none; tell whether it did. For the holder of the lock."""
-        try:
-            self._push(message, _DONTWAIT)
-        except zmq.Again:
-            return False
-        return True
-
     def _run(self) -> None:
         ask_at = 0.0
         while not self._closed:
@@ -210,11 +204,11 @@ class TradePublisher:
     def _send_all(self, session: Session, messages: Iterable[tuple[int, bytes]]) -> int:
         """Hand messages to the socket for as long as it takes them; return how many it took."""
         sent = 0
-        for upto, message in messages:
-            if not self._send(message):
-                break
-            session.sent(upto)
-            sent += 1
+        with suppress(zmq.Again):
+            for upto, message in messages:
+                self._push(message, _DONTWAIT)
+                session.sent(upto)
+                sent += 1
         return sent
 
     def _settle(self) -> None:
