@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 
 class Histogram:
@@ -14,15 +14,17 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, values: Collection[float]) -> None:
-        """Count values, in seconds; of many at once each costs less than one by itself."""
-        ascending = sorted(values)
-        start = 0
-        while start < len(ascending):
-            bucket = bisect_left(self._bounds, ascending[start])
-            end = bisect_right(ascending, self._bounds[bucket], start) if bucket < len(self._bounds) else len(ascending)
-            self._counts[bucket] += end - start
-            start = end
-        self.sum += sum(ascending)
+        """Count values, in seconds, one or more; of many at once each costs less than one by itself."""
+        lowest, highest = (bisect_left(self._bounds, value) for value in (min(values), max(values)))
+        if lowest == highest:
+            self._counts[lowest] += len(values)
+        else:
+            ascending = sorted(values)
+            # How many are at most as large as each bound, and before that none.
+            upto = [0, *(bisect_right(ascending, bound) for bound in self._bounds[lowest:highest]), len(ascending)]
+            for bucket, (start, end) in enumerate(pairwise(upto), lowest):
+                self._counts[bucket] += end - start
+        self.sum += sum(values)
 
     def buckets(self) -> list[tuple[str, float]]:
         """Pairs of ``le`` and cumulative count, the last of them ``+Inf``."""

@@ -7,7 +7,7 @@ import re
 import secrets
 import sqlite3
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -112,6 +112,8 @@ class MemoryOutbox:
         self._dropped: list[tuple[str, range]] = []
         self._last_put = math.inf
         self.lost = 0
+        # Writes a message to where it outlives the process, if there is such a place.
+        self._write: Callable[[Trade, bytes], None] | None = None
 
     @property
     def sessions(self) -> list[Session]:
@@ -134,7 +136,8 @@ class MemoryOutbox:
             messages = session.messages
         trade = Trade(side, qty, ts, session.name, session.first_seq + len(messages))
         message = encode(trade)
-        self._write(trade, message)
+        if self._write:
+            self._write(trade, message)
         messages.append(message)
         self._last_put = ts
         if len(messages) > self._room:
@@ -186,9 +189,6 @@ class MemoryOutbox:
         session.drop_oldest()
         self._remove(session.name, end_seq)
 
-    def _write(self, trade: Trade, message: bytes) -> None:
-        """Write a message to where it outlives the process."""
-
     def _remove(self, session: str, end_seq: int) -> None:
         """Remove messages below ``end_seq`` from where they outlive the process."""
 
@@ -208,6 +208,7 @@ class FileOutbox(MemoryOutbox):
 
     def __init__(self, path: Path, capacity: int = 1_000_000, others: Iterable[Path] = ()) -> None:
         super().__init__(capacity)
+        self._write = self._insert
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +270,7 @@ class FileOutbox(MemoryOutbox):
             self._earlier.insert(0, Session(name, held[0][1], (message for _, _, message in held)))
             self._room -= len(held)
 
-    def _write(self, trade: Trade, message: bytes) -> None:
+    def _insert(self, trade: Trade, message: bytes) -> None:
         try:
             self._db.execute("INSERT OR REPLACE INTO trades VALUES (?, ?, ?)", (trade.session, trade.seq, message))
         except sqlite3.Error as error:
