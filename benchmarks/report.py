@@ -166,6 +166,7 @@ def _draw_rates(axes: Axes) -> None:
         _bars(axes, receive.TABLES["prepared", senders], offset, f" from {senders}")
     _name_rows(axes, receive.TABLES["prepared", 1])
     axes.set_xlabel("trades a second from 1 and from 4 sending processes, median and range")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def _draw_visible(axes: Axes) -> None:
