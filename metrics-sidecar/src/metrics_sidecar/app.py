@@ -55,7 +55,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
 
-    # The answers below wait for a batch or a commit in hand, milliseconds at the most: a thread for each took longer.
+    # Without a thread for each answer: they wait for a batch or a commit in hand, milliseconds unless the disk hangs.
     @app.get("/metrics")
     @app.get("/metrics/", include_in_schema=False)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
