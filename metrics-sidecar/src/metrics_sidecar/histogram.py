@@ -15,15 +15,12 @@ class Histogram:
 
     def observe(self, values: Collection[float]) -> None:
         """Count values, in seconds, one or more; of many at once each costs less than one by itself."""
-        lowest, highest = (bisect_left(self._bounds, value) for value in (min(values), max(values)))
-        if lowest == highest:
-            self._counts[lowest] += len(values)
-        else:
-            ascending = sorted(values)
-            # How many are at most as large as each bound, and before that none.
-            upto = [0, *(bisect_right(ascending, bound) for bound in self._bounds[lowest:highest]), len(ascending)]
-            for bucket, (start, end) in enumerate(pairwise(upto), lowest):
-                self._counts[bucket] += end - start
+        ascending = sorted(values)
+        first, last = bisect_left(self._bounds, ascending[0]), bisect_left(self._bounds, ascending[-1])
+        # How many are at most as large as each bound, and before that none.
+        upto = [0, *(bisect_right(ascending, bound) for bound in self._bounds[first:last]), len(ascending)]
+        for bucket, (start, end) in enumerate(pairwise(upto), first):
+            self._counts[bucket] += end - start
         self.sum += sum(values)
 
     def buckets(self) -> list[tuple[str, float]]:

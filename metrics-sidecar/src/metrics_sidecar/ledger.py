@@ -90,14 +90,16 @@ class Ledger:
         return seq in {0, expected}
 
     def _count(self, trades: Sequence[Trade], received_at: float) -> None:
+        quantities: dict[Side, list[float]] = {side: [] for side in SIDES}
+        for trade in trades:
+            quantities[trade.side].append(trade.qty)
         for side in SIDES:
-            quantities = [trade.qty for trade in trades if trade.side == side]
-            self._trades[side] += len(quantities)
-            self._volume[side] += sum(quantities)
+            self._trades[side] += len(quantities[side])
+            self._volume[side] += sum(quantities[side])
         self._last_trade_ts = trades[-1].ts
+        delays = sorted([received_at - trade.ts for trade in trades])
         # Two clocks may disagree by more than the trade took.
-        delays = [received_at - trade.ts for trade in trades]
-        if min(delays) < 0:
+        if delays[0] < 0:
             delays = [max(0.0, delay) for delay in delays]
         self.delivery.observe(delays)
 
