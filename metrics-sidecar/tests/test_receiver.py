@@ -105,6 +105,18 @@ def test_a_session_is_held_against_the_contract_whatever_came_before(
     assert journal.ledger.next_seq == {"a": 3, "b": 4}
 
 
+def test_of_any_number_of_sessions_each_trade_is_counted(
+    receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics_sidecar.receiver._SESSIONS", 3)
+    for seq in range(1, 51):
+        for session in range(10):
+            socket.send(tracked(seq, f"s{session}"))
+    wait_for(500, receiver, journal)
+    assert journal.totals.trades["buy"] == 500
+    assert journal.ledger.next_seq == {f"s{session}": 51 for session in range(10)}
+
+
 def test_frames_of_a_session_that_is_known_are_messages_each(
     receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]
 ) -> None:
@@ -144,6 +156,18 @@ def test_a_scrape_shows_what_has_arrived(journal: Journal, push: Callable[[int],
     push(int(receiver.endpoint.rsplit(":", 1)[1])).send(BUY)
     assert eventually(lambda: registry.get_sample_value("trades_total", {"side": "buy"}) == 1)
     receiver.stop()
+
+
+def test_what_a_scrape_leaves_behind_is_taken_at_once(
+    receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics_sidecar.receiver._POLL_MS", 60_000)
+    for burst in range(1, 101):
+        for number in range(5000):
+            socket.send(BUY)
+            if number % 1000 == 0:
+                receiver.catch_up()
+        wait_for(5000 * burst, receiver, journal)
 
 
 def test_what_arrived_before_a_stop_is_counted(receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes]) -> None:

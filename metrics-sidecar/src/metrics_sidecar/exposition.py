@@ -25,7 +25,7 @@ class SidecarCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         journal, receiver = self._journal, self._receiver
         with journal.reading():
-            receiver.receive()
+            receiver.catch_up()
             journal.commit()
             totals, ledger = journal.totals, journal.ledger
             return [

@@ -5,8 +5,8 @@ The contract itself is ``contract/trade.schema.json``; one message is one UTF-8 
 
 import json
 import re
-from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, final, get_args
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, ClassVar, Literal, final, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -55,12 +55,12 @@ type Message = Trade | GapFill
 
 
 @final
-class _TrackedTrade(Trade, tag=False, forbid_unknown_fields=True, kw_only=True, gc=False):
+class _TrackedTrade[Session: str](Trade, tag=False, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A trade that is tracked, with no further fields: nothing in its frame is skipped unread."""
 
     # A tag may be missing where there is nothing to tell apart by it, a field may not.
     type: Literal["trade"]
-    session: Annotated[str, Meta(min_length=1)]
+    session: Session
     seq: Annotated[int, Meta(ge=1, le=2**63 - 2)]
 
 
@@ -73,11 +73,19 @@ class Rejected(Exception):
 
 
 _decode: Callable[[bytes], Message] = msgspec.json.Decoder(Trade | GapFill).decode
-# Reads a tracked trade without further fields; at all else it raises msgspec.DecodeError or UnicodeDecodeError. That is
-# left to `decode`, as are the size of the frame and the name of the session.
-decode_tracked: Callable[[bytes], Trade] = msgspec.json.Decoder(_TrackedTrade).decode
 _is_session = re.compile(SESSION).fullmatch
 _REQUIRED = {"trade": ("side", "qty", "ts"), "gap_fill": ("session", "new_seq")}
+
+
+def tracked_decoder(sessions: Iterable[str]) -> Callable[[bytes], Trade]:
+    """A decoder of tracked trades of these sessions without further fields; it does not look at the size of the frame.
+
+    At all else it raises msgspec.DecodeError or UnicodeDecodeError, and leaves it to `decode`.
+    """
+    names = tuple(sessions)
+    # No text is an UnsetType.
+    session: Any = Literal.__getitem__(names) if names else msgspec.UnsetType
+    return msgspec.json.Decoder(_TrackedTrade[session]).decode
 
 
 def decode(frame: bytes) -> Message:

@@ -12,12 +12,13 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import filterfalse, repeat
 
 import msgspec
 import zmq
 
 from metrics_sidecar.journal import Journal
-from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, decode, decode_tracked
+from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, decode, tracked_decoder
 from metrics_sidecar.settings import TCP, SettingError, try_bind
 
 _BATCH = 1000
@@ -49,6 +50,8 @@ class Receiver:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
         self._sessions: set[str] = set()
+        self._unknown: list[str] = []
+        self._decode = tracked_decoder(self._sessions)
         self._logged_at: dict[Reason, float] = {}
         self._unlogged: Counter[Reason] = Counter()
         self._entered = 0
@@ -62,6 +65,12 @@ class Receiver:
             self._socket.close()
             raise _cannot_bind(endpoint, error.errno or 0) from None
         self.endpoint: str = self._socket.get_string(zmq.LAST_ENDPOINT)
+        # Wakes the receiving thread.
+        self._rest, self._tell = socket.socketpair()
+        self._tell.setblocking(False)
+        self._arrivals = select.poll()
+        self._arrivals.register(self._socket.fileno(), select.POLLIN)
+        self._arrivals.register(self._rest, select.POLLIN)
 
     def start(self) -> None:
         self._thread.start()
@@ -70,8 +79,11 @@ class Receiver:
         """Take what has already arrived, then unbind."""
         self._stopping.set()
         if self._thread.is_alive():
+            self._wake()
             self._thread.join()
         self._socket.close()
+        self._rest.close()
+        self._tell.close()
 
     @property
     def problem(self) -> str:
@@ -81,29 +93,44 @@ class Receiver:
         return "the receiving thread is not running"
 
     def _run(self) -> None:
-        arrivals = select.poll()
-        arrivals.register(self._socket.fileno(), select.POLLIN)
         while not self._stopping.is_set():
             self._journal.let_readers_pass()
             self._journal.commit_when_due()
             if self._journal.problem:
                 self._stopping.wait(_POLL_MS / 1000)
             elif self.receive() < _BATCH:
-                arrivals.poll(_POLL_MS)
+                self._wait()
         # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
         deadline = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < deadline and not self._journal.problem and (self.receive() or arrivals.poll(_POLL_MS)):
+        while time.monotonic() < deadline and not self._journal.problem and (self.receive() or self._wait()):
             continue
+
+    def _wait(self) -> bool:
+        """Wait a moment for messages; tell whether there are any."""
+        arrived = self._arrivals.poll(_POLL_MS)
+        if (self._rest.fileno(), select.POLLIN) in arrived:
+            self._rest.recv(_BATCH)
+        return bool(arrived)
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):
+            self._tell.send(b"\0")
 
     @property
     def received(self) -> int:
         """Messages taken off the socket."""
         return self._entered + sum(self.rejected.values())
 
+    def catch_up(self) -> None:
+        """Take what is there, up to one batch. Any thread may call it until `stop`."""
+        if self.receive() >= _BATCH:
+            # ZeroMQ's file descriptor has told of the rest already, and will not again.
+            self._wake()
+
     def receive(self) -> int:
         """Take what is there, up to one batch; return how many messages that were.
 
-        Any thread may call it until `stop`. While nothing can be committed nothing is taken.
+        While nothing can be committed nothing is taken.
         """
         # The lock guards the socket, and what a scrape must not see halfway.
         with self._journal.lock:
@@ -117,36 +144,52 @@ class Receiver:
 
     def _drain(self) -> list[Message]:
         """The messages that are there and not rejected."""
-        messages: list[Message] = []
-        recv, sessions = self._socket.recv, self._sessions
+        frames: list[bytes] = []
+        messages: list[Message | None] = []
+        # Each is decoded before the next is received: pyzmq tells only of the last one whether more belong to it.
+        # append() returns None, so none is filtered out.
+        received = filterfalse(frames.append, map(self._socket.recv, repeat(_DONTWAIT, _BATCH)))
         with suppress(zmq.Again):
-            for _ in range(_BATCH):
-                frame = recv(_DONTWAIT)
-                message: Message | None
+            while len(frames) < _BATCH:
                 try:
-                    message = decode_tracked(frame)
-                    if message.session not in sessions or len(frame) > MAX_BYTES:
-                        message = self._examine(frame)
+                    messages.extend(map(self._decode, received))
                 except (msgspec.DecodeError, UnicodeDecodeError):
-                    message = self._examine(frame)
-                if message:
-                    messages.append(message)
-        return messages
+                    messages.append(self._examine(frames[-1]))
+        return [
+            message
+            for message, frame in zip(messages, frames, strict=True)
+            if message and (len(frame) <= MAX_BYTES or self._read(frame))
+        ]
 
     def _examine(self, frame: bytes) -> Message | None:
-        """The message in a frame, unless it is rejected. The next trades of its session need no such look."""
+        """The message in the frame received last, unless it is rejected."""
         try:
             self._require_one_frame()
-            message = decode(frame)
         except Rejected as rejection:
-            self.rejected[rejection.reason] += 1
-            self._log(rejection, frame)
+            self._reject(rejection, frame)
             return None
-        if message.seq:
+        message = self._read(frame)
+        if message and message.seq and message.session not in self._sessions:
+            self._learn(message.session)
+        return message
+
+    def _read(self, frame: bytes) -> Message | None:
+        try:
+            return decode(frame)
+        except Rejected as rejection:
+            self._reject(rejection, frame)
+            return None
+
+    def _learn(self, session: str) -> None:
+        """The next trades of the session need no such look."""
+        self._unknown.append(session)
+        # A decoder takes the longer to make the more sessions it knows.
+        if len(self._unknown) > len(self._sessions):
             if len(self._sessions) >= _SESSIONS:
                 self._sessions.clear()
-            self._sessions.add(message.session)
-        return message
+            self._sessions.update(self._unknown)
+            self._unknown.clear()
+            self._decode = tracked_decoder(self._sessions)
 
     def _require_one_frame(self) -> None:
         """Take the further frames of a message, if there are any.
@@ -160,7 +203,8 @@ class Receiver:
             frames = 1 + len(self._socket.recv_multipart())
             raise Rejected("multipart", f"{frames} frames, a message is one")
 
-    def _log(self, rejection: Rejected, frame: bytes) -> None:
+    def _reject(self, rejection: Rejected, frame: bytes) -> None:
+        self.rejected[rejection.reason] += 1
         reason, now = rejection.reason, time.monotonic()
         if now - self._logged_at.get(reason, -_LOG_INTERVAL) < _LOG_INTERVAL:
             self._unlogged[reason] += 1
