@@ -131,16 +131,17 @@ class MemoryOutbox:
         """
         session = self.session
         messages = session.messages
-        if not messages and ts - self._last_put > _SESSION_IDLE:
+        held = len(messages)
+        if not held and ts - self._last_put > _SESSION_IDLE:
             session = self.session = _new_session()
             messages = session.messages
-        trade = Trade(side, qty, ts, session.name, session.first_seq + len(messages))
+        trade = Trade(side, qty, ts, session.name, session.first_seq + held)
         message = encode(trade)
         if self._write:
             self._write(trade, message)
         messages.append(message)
         self._last_put = ts
-        if len(messages) > self._room:
+        if held >= self._room:
             self._drop_oldest()
         return trade
 

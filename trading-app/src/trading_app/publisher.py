@@ -1,11 +1,11 @@
 """The way a program emits trades."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from math import inf
 from os import PathLike
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -84,7 +84,7 @@ class TradePublisher:
             RuntimeError: the publisher is closed.
         """
         # What check_order() would return as it is need not go there.
-        if type(side) is not str or side not in SIDES or type(qty) is not float or not 0.0 < qty < math.inf:  # type: ignore[unreachable]
+        if type(side) is not str or side not in SIDES or type(qty) is not float or not 0.0 < qty < inf:  # type: ignore[unreachable]
             side, qty = check_order(side, qty)
         outbox, lock = self._outbox, self._lock
         # What `with` does takes longer than the lock itself. Ctrl-C may come at any step: acquire() is within try, and
@@ -226,7 +226,7 @@ class TradePublisher:
             moves = self._forget(session, next_seq) or not session.in_flight
             session.moved_at = now if moves else min(session.moved_at, now)
             if not session:
-                session.moved_at = math.inf
+                session.moved_at = inf
             elif session.in_flight and (was_away or now - session.moved_at >= _RESEND_AFTER):
                 self._rewind(session, next_seq)
                 session.moved_at = now
