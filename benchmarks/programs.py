@@ -16,7 +16,7 @@ from stack import eventually, free_port
 
 HERE = Path(__file__).parent
 # To look costs the one that is looked at, not to look is counted as its time.
-POLL = 0.002, 0.05
+POLL = 0.002, 0.25
 # What has not moved for so long is taken to be all there is.
 SILENCE = 3.0
 
@@ -26,7 +26,11 @@ class NotInstalled(Exception):
 
 
 class Child:
-    """A Python program of this folder. It prints a line when it is ready, and reads one to go on."""
+    """A Python program of this folder. It prints a line when it is ready, and reads one to go on.
+
+    Like all that is started here it has a session of its own, as honcho gives one to what it starts: between sessions
+    Linux divides a processor evenly.
+    """
 
     def __init__(self, name: str, *arguments: object) -> None:
         self._name = name
@@ -35,6 +39,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.pid = self._process.pid
 
@@ -195,7 +200,7 @@ def collectd_receiver(folder: Path, _: int) -> Iterator[Receiver]:
     config = folder / "collectd.conf"
     config.write_text((HERE / "peers/collectd.conf").read_text().format(folder=folder, statsd=statsd, port=port))
     with (folder / "collectd.log").open("w") as log:
-        process = subprocess.Popen([collectd, "-f", "-C", str(config)], stdout=log, stderr=log)
+        process = subprocess.Popen([collectd, "-f", "-C", str(config)], stdout=log, stderr=log, start_new_session=True)
     try:
         if not eventually(lambda: process.poll() is not None or answers(port), 10) or process.poll() is not None:
             raise NotInstalled(f"collectd does not start ({advice}?): {(folder / 'collectd.log').read_text()[-300:]}")
