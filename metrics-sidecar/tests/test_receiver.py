@@ -162,7 +162,8 @@ def test_what_a_scrape_leaves_behind_is_taken_at_once(
     receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metrics_sidecar.receiver._POLL_MS", 60_000)
-    for burst in range(1, 101):
+    monkeypatch.setattr("metrics_sidecar.receiver._BATCH", 100)
+    for burst in range(1, 51):
         for number in range(5000):
             socket.send(BUY)
             if number % 1000 == 0:

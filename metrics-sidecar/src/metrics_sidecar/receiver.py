@@ -21,7 +21,7 @@ from metrics_sidecar.journal import Journal
 from metrics_sidecar.messages import MAX_BYTES, REASONS, Message, Reason, Rejected, decode, tracked_decoder
 from metrics_sidecar.settings import TCP, SettingError, try_bind
 
-_BATCH = 1000
+_BATCH = 2000
 # An enumeration's member takes longer to become a number.
 _DONTWAIT = int(zmq.DONTWAIT)
 # So many session names are remembered as examined.
