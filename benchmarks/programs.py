@@ -28,8 +28,8 @@ class NotInstalled(Exception):
 class Child:
     """A Python program of this folder. It prints a line when it is ready, and reads one to go on.
 
-    Like all that is started here it has a session of its own, as honcho gives one to what it starts: between sessions
-    Linux divides a processor evenly.
+    Like all that is started here it has a session of its own, as honcho gives one to what it starts: where autogroups
+    are on, Linux shares a processor out by session.
     """
 
     def __init__(self, name: str, *arguments: object) -> None:

@@ -161,7 +161,7 @@ def test_a_scrape_shows_what_has_arrived(journal: Journal, push: Callable[[int],
 def test_what_a_scrape_leaves_behind_is_taken_at_once(
     receiver: Receiver, journal: Journal, socket: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metrics_sidecar.receiver._POLL_MS", 60_000)
+    monkeypatch.setattr("metrics_sidecar.receiver._POLL_MS", 20_000)
     monkeypatch.setattr("metrics_sidecar.receiver._BATCH", 100)
     for burst in range(1, 51):
         for number in range(5000):

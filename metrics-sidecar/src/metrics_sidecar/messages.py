@@ -83,7 +83,7 @@ def tracked_decoder(sessions: Iterable[str]) -> Callable[[bytes], Trade]:
     At all else it raises msgspec.DecodeError or UnicodeDecodeError, and leaves it to `decode`.
     """
     names = tuple(sessions)
-    # No text is an UnsetType.
+    # Nothing in JSON is an UnsetType: who knows no session takes nothing.
     session: Any = Literal.__getitem__(names) if names else msgspec.UnsetType
     return msgspec.json.Decoder(_TrackedTrade[session]).decode
 

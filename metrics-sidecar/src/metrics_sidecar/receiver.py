@@ -24,8 +24,8 @@ from metrics_sidecar.settings import TCP, SettingError, try_bind
 _BATCH = 2000
 # An enumeration's member takes longer to become a number.
 _DONTWAIT = int(zmq.DONTWAIT)
-# So many session names are remembered as examined.
-_SESSIONS = 10_000
+# Past so many known sessions it begins to learn them anew.
+_SESSIONS = 1_000
 _POLL_MS = 50
 _LOG_INTERVAL = 1.0
 # A publisher that goes on and on must not keep a stop from ending.
@@ -65,12 +65,12 @@ class Receiver:
             self._socket.close()
             raise _cannot_bind(endpoint, error.errno or 0) from None
         self.endpoint: str = self._socket.get_string(zmq.LAST_ENDPOINT)
-        # Wakes the receiving thread.
-        self._rest, self._tell = socket.socketpair()
-        self._tell.setblocking(False)
+        # What is sent by the one wakes the receiving thread, which waits for the other.
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
         self._arrivals = select.poll()
         self._arrivals.register(self._socket.fileno(), select.POLLIN)
-        self._arrivals.register(self._rest, select.POLLIN)
+        self._arrivals.register(self._woken, select.POLLIN)
 
     def start(self) -> None:
         self._thread.start()
@@ -82,8 +82,8 @@ class Receiver:
             self._wake()
             self._thread.join()
         self._socket.close()
-        self._rest.close()
-        self._tell.close()
+        self._waker.close()
+        self._woken.close()
 
     @property
     def problem(self) -> str:
@@ -106,15 +106,15 @@ class Receiver:
             continue
 
     def _wait(self) -> bool:
-        """Wait a moment for messages; tell whether there are any."""
+        """Wait a moment for messages; tell whether something ended the wait."""
         arrived = self._arrivals.poll(_POLL_MS)
-        if (self._rest.fileno(), select.POLLIN) in arrived:
-            self._rest.recv(_BATCH)
+        if (self._woken.fileno(), select.POLLIN) in arrived:
+            self._woken.recv(4096)
         return bool(arrived)
 
     def _wake(self) -> None:
         with suppress(BlockingIOError):
-            self._tell.send(b"\0")
+            self._waker.send(b"\0")
 
     @property
     def received(self) -> int:
@@ -130,7 +130,7 @@ class Receiver:
     def receive(self) -> int:
         """Take what is there, up to one batch; return how many messages that were.
 
-        While nothing can be committed nothing is taken.
+        Beside the thread others use `catch_up`. While nothing can be committed nothing is taken.
         """
         # The lock guards the socket, and what a scrape must not see halfway.
         with self._journal.lock:
@@ -152,9 +152,13 @@ class Receiver:
         with suppress(zmq.Again):
             while len(frames) < _BATCH:
                 try:
+                    # It keeps what came before an exception.
                     messages.extend(map(self._decode, received))
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     messages.append(self._examine(frames[-1]))
+                    # It may have been large.
+                    frames[-1] = b""
+        # A frame that is too large is read once more, to be rejected.
         return [
             message
             for message, frame in zip(messages, frames, strict=True)
@@ -181,9 +185,9 @@ class Receiver:
             return None
 
     def _learn(self, session: str) -> None:
-        """The next trades of the session need no such look."""
+        """Note that a trade of this session had to be examined. In time, plain trades of it need not be."""
         self._unknown.append(session)
-        # A decoder takes the longer to make the more sessions it knows.
+        # A decoder takes the longer to make the more sessions it knows, so many trades pass before the next is made.
         if len(self._unknown) > len(self._sessions):
             if len(self._sessions) >= _SESSIONS:
                 self._sessions.clear()
