@@ -1,4 +1,4 @@
-"""Counted once or lost, and nothing else: outbox and ledger over a channel that loses, repeats and reorders."""
+"""Counted once or lost, and nothing else: journal and ledger over a channel that loses, repeats and reorders."""
 
 import copy
 import shutil
@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from metrics_sidecar.ledger import Ledger
-from metrics_sidecar.messages import Message, Trade, decode
-from trading_app.outbox import FileOutbox, MemoryOutbox, Session
+from metrics_sidecar.messages import GapFill, Rejected, Trade, decode
+from trading_app.journal import Journal
+from trading_app.outbox import Outbox
+from trading_app.window import Window
 
-CAPACITY = 5
+# Two trades a segment.
+CAPACITY = 16
 indices = st.integers(0, 100)
+# A frame of one trade, or of all that the segment has.
+sizes = st.sampled_from([1, 65_536])
 
 
 class RecordingLedger(Ledger):
@@ -27,49 +32,56 @@ class RecordingLedger(Ledger):
         super().__init__()
         self.counted: Counter[tuple[str, int]] = Counter()
 
-    def apply(self, messages: Iterable[Message], received_at: float) -> None:
-        for message in messages:
+    def apply(self, items: Iterable[Trade | GapFill | Rejected], received_at: float) -> None:
+        for item in items:
             before = self.totals().trades
-            super().apply([message], received_at)
-            if isinstance(message, Trade) and self.totals().trades != before:
-                self.counted[message.session, message.seq] += 1
+            super().apply([item], received_at)
+            if isinstance(item, Trade) and self.totals().trades != before:
+                self.counted[item.session, item.seq] += 1
 
 
 class Delivery(RuleBasedStateMachine):
-    """Everything that can happen between a publisher and a side-car, one step at a time.
+    """Everything that can happen between a publisher and a sidecar, one step at a time.
 
-    The side-car may die, and comes back as it was last committed; the publisher may die, and finds its file; a
-    committed cursor may be told late. Either the state file or the publisher may be lost in one run, not both: what a
-    dead publisher had delivered to a deleted state file nobody can know.
+    The sidecar may die, and comes back as it was last committed. The publisher may die, and finds its outbox. A
+    committed cursor may be told late. Either the state file or the publisher may be lost in one run, not both: nobody
+    can know what a dead publisher had delivered to a deleted state file.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.outbox: MemoryOutbox = FileOutbox(self.folder / "outbox", CAPACITY)
+        self.start_the_publisher()
         self.ledger = RecordingLedger()
         self.committed = RecordingLedger()
         self.channel: list[bytes] = []
-        self.answers: list[tuple[Session, int]] = []
+        self.answers: list[tuple[str, int]] = []
         self.published: set[tuple[str, int]] = set()
         self.forgotten = self.restarted = False
 
+    def start_the_publisher(self) -> None:
+        self.journal = Journal(Outbox(self.folder / "outbox"), CAPACITY)
+        self.window = Window(self.journal)
+
     def teardown(self) -> None:
-        self.publish()  # a side-car that has forgotten a session is told so with the next trade of it
-        for _ in range(4):
-            self.channel.clear()
-            for session in list(self.outbox.sessions):
-                session.rewind(self.committed.next_seq.get(session.name, 1))
-            while self.outbox.due(1):
-                self.send()
-                self.deliver(0)
-            self.commit()
-            for session in list(self.outbox.sessions):
-                self.outbox.forget(session, self.committed.next_seq.get(session.name, 1))
-        assert len(self.outbox) == 0
+        self.publish(1)  # a sidecar that has forgotten a session learns of it with the session's next trade
+        self.channel.clear()
+        self.commit()
+        while not self.journal.is_idle:
+            session = self.journal.head.session
+            next_seq = self.committed.next_seq.get(session, 1)
+            moved = self.journal.commit(session, next_seq)
+            self.window.acknowledge()
+            if not moved:
+                self.window.rewind(next_seq)
+                while frame := self.window.next_frame():
+                    self.ledger.apply(decode(frame.data), 100.0)
+                self.commit()
+                assert self.committed.next_seq[session] > next_seq
         assert set(self.committed.counted) <= self.published
         assert self.committed.counted.total() + self.committed.totals().lost == len(self.published)
-        self.outbox.close()
+        self.journal.close()
+        assert not list((self.folder / "outbox").iterdir())
         shutil.rmtree(self.folder)
 
     @invariant()
@@ -77,28 +89,31 @@ class Delivery(RuleBasedStateMachine):
         assert max(self.ledger.counted.values(), default=0) <= 1
 
     @invariant()
-    def the_outbox_keeps_its_bounds(self) -> None:
-        assert len(self.outbox) <= max(CAPACITY, len(self.outbox.sessions))
+    def the_journal_keeps_its_bounds(self) -> None:
+        assert self.journal.pending <= CAPACITY
+
+    @rule(count=st.integers(1, 9))
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            had_room, lost = self.journal.pending < CAPACITY, self.journal.lost
+            trade = self.journal.append("buy", 1.0, 100.0)
+            self.published.add((trade.session, trade.seq))
+            assert not had_room or self.journal.lost == lost
 
     @rule()
-    def publish(self) -> None:
-        had_room, lost = len(self.outbox) < CAPACITY, self.outbox.lost
-        trade = self.outbox.put("buy", 1.0, 100.0)
-        self.published.add((trade.session, trade.seq))
-        assert not had_room or self.outbox.lost == lost
+    def tidy(self) -> None:
+        self.journal.tidy()
 
-    @rule()
-    def send(self) -> None:
-        if turn := self.outbox.due(1):
-            session, [(upto, message), *_] = turn
-            self.channel.append(message)
-            session.sent(upto)
+    @rule(size=sizes)
+    def send(self, size: int) -> None:
+        if frame := self.window.next_frame(size):
+            self.channel.append(frame.data)
 
     @rule(index=indices)
     def deliver(self, index: int) -> None:
-        """Any message that is under way arrives, the oldest or not."""
+        """Any frame that is under way arrives, the oldest or not."""
         if self.channel:
-            self.ledger.apply([decode(self.channel.pop(index % len(self.channel)))], 100.0)
+            self.ledger.apply(decode(self.channel.pop(index % len(self.channel))), 100.0)
 
     @rule(index=indices)
     def repeat(self, index: int) -> None:
@@ -115,7 +130,7 @@ class Delivery(RuleBasedStateMachine):
         self.committed = copy.deepcopy(self.ledger)
 
     @rule()
-    def kill_the_side_car(self) -> None:
+    def kill_the_sidecar(self) -> None:
         self.ledger = copy.deepcopy(self.committed)
 
     @precondition(lambda self: not self.restarted)
@@ -128,24 +143,25 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: not self.forgotten)
     @rule()
     def kill_the_publisher(self) -> None:
-        self.outbox.close()
-        self.outbox = FileOutbox(self.folder / "outbox", CAPACITY)
+        self.journal.disown("killed")
+        self.start_the_publisher()
         self.answers.clear()
         self.restarted = True
 
-    @rule(index=indices)
-    def ask(self, index: int) -> None:
-        session = self.outbox.sessions[index % len(self.outbox.sessions)]
-        self.answers.append((session, self.committed.next_seq.get(session.name, 1)))
+    @rule()
+    def ask(self) -> None:
+        session = self.journal.head.session
+        self.answers.append((session, self.committed.next_seq.get(session, 1)))
 
     @rule(index=indices, rewinds=st.booleans())
     def answer(self, index: int, rewinds: Any) -> None:
         """Any answer that is under way arrives; the publisher may take it for a reason to send again."""
         if self.answers:
             session, next_seq = self.answers.pop(index % len(self.answers))
-            self.outbox.forget(session, next_seq)
+            self.journal.commit(session, next_seq)
+            self.window.acknowledge()
             if rewinds:
-                session.rewind(next_seq)
+                self.window.rewind(next_seq)
 
 
 TestDelivery = Delivery.TestCase

@@ -105,9 +105,9 @@ def request(url: str, body: bytes | None = None, **headers: str) -> tuple[int, d
 
 
 class FakeSidecar:
-    """What a publisher sees of a side-car: a socket that takes trades, an address that tells what is committed.
+    """What a publisher sees of a sidecar: a socket that takes trades, an address that tells what is committed.
 
-    It comes and goes as a side-car does. While ``commits`` it commits what arrives in sequence.
+    It comes and goes as a sidecar does. While ``commits`` it commits what arrives in sequence.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,9 @@ class FakeSidecar:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.commits = True
+        self.state_id = "first"
         self.requests = 0
+        self.frames = 0
         self.next_seq: dict[str, int] = {}
         self._arrived: queue.Queue[dict[str, Any]] = queue.Queue()
         self._open: contextlib.ExitStack | None = None
@@ -179,11 +181,12 @@ class FakeSidecar:
             bound.set()
             while not stop.is_set():
                 if pull.poll(10):
-                    (frame,) = pull.recv_multipart()
-                    message = json.loads(frame)
-                    if self.commits:
-                        self._commit(message)
-                    self._arrived.put(message)
+                    self.frames += 1
+                    for line in pull.recv().splitlines():
+                        message = json.loads(line)
+                        if self.commits:
+                            self._commit(message)
+                        self._arrived.put(message)
 
     def _commit(self, message: dict[str, Any]) -> None:
         expected = self.next_seq.get(message["session"], 1)
@@ -198,7 +201,8 @@ def _server(sidecar: FakeSidecar) -> ThreadingHTTPServer:
         def do_GET(self) -> None:
             sidecar.requests += 1
             session = self.path.removeprefix("/sessions/")
-            cursor = {"session": session, "next_seq": sidecar.next_seq.get(session, 1)}
+            next_seq = sidecar.next_seq.get(session, 1)
+            cursor = {"session": session, "next_seq": next_seq, "state_id": sidecar.state_id}
             self.send_response(200)
             self.end_headers()
             self.wfile.write((METRICS if self.path == "/metrics" else json.dumps(cursor)).encode())

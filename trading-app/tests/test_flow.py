@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from app_process import FakeSidecar, eventually
 
-from trading_app.outbox import FileOutbox
+from trading_app.outbox import Outbox, OutboxError
 from trading_app.publisher import TradePublisher
+from trading_app.segment import Segment
 from trading_app.ui.flow import Flow, Mix
 
 
@@ -63,16 +64,28 @@ def test_a_burst_goes_out_beside_a_running_flow(publisher: TradePublisher) -> No
     assert publisher.flush()
 
 
+class FullOutbox(Outbox):
+    """An outbox whose disk can be full at the wanted instant."""
+
+    full = False
+
+    def create(self, size: int) -> Segment:
+        if self.full:
+            raise OutboxError("No space left on device")
+        return super().create(size)
+
+
 def test_an_outbox_that_takes_nothing_ends_it_with_a_reason(sidecar: FakeSidecar, tmp_path: Path) -> None:
-    outbox = FileOutbox(tmp_path / "outbox")
-    with TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox) as publisher:
+    outbox = FullOutbox(tmp_path / "outbox")
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox, capacity=8) as publisher:
         flow = Flow(publisher)
-        outbox._db.execute("PRAGMA query_only = ON")
+        outbox.full = True
         flow.start(Mix(rate=100.0, buys=0.5))
         assert eventually(lambda: flow.problem)
-        assert "readonly" in flow.problem
+        assert "No space left" in flow.problem
         assert not runs(flow)
-        outbox._db.execute("PRAGMA query_only = OFF")
+        outbox.full = False
+        sidecar.receive_all()
         flow.start(Mix(rate=100.0, buys=0.5))
         assert sidecar.receive()
         assert flow.problem == ""

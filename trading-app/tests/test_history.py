@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trading_app.sidecar import Totals
+from trading_app.totals import Totals
 from trading_app.ui.history import History
 
 

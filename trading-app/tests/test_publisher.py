@@ -1,28 +1,33 @@
-"""The publisher: it never waits for the side-car, and every trade arrives, in sequence, until it is committed."""
+"""The publisher: it never waits for the sidecar, and every trade arrives, in sequence, until it is committed."""
 
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from app_process import FakeSidecar
 
-from trading_app.outbox import MemoryOutbox, OutboxInUse
+from trading_app.outbox import OutboxInUse
 from trading_app.publisher import TradePublisher
 
 
-def publisher_to(sidecar: FakeSidecar, outbox: MemoryOutbox | Path | None = None) -> TradePublisher:
-    return TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox)
+def publisher_to(sidecar: FakeSidecar, outbox: Path | None = None, capacity: int = 1_000_000) -> TradePublisher:
+    return TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox, capacity=capacity)
 
 
 def test_a_trade_arrives_as_published(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         before = time.time()
         trade = publisher.publish("buy", qty=2.5)
-        assert sidecar.receive() == {"type": "trade", **msgspec.structs.asdict(trade)}
+        assert sidecar.receive() == msgspec.to_builtins(trade)
     assert (trade.side, trade.qty, trade.seq) == ("buy", 2.5, 1)
     assert before <= trade.ts <= time.time()
 
@@ -71,7 +76,7 @@ def test_what_is_not_committed_is_sent_again(sidecar: FakeSidecar) -> None:
         for _ in range(3):
             publisher.publish("buy")
         assert [sidecar.receive()["seq"] for _ in range(3)] == [1, 2, 3]
-        sidecar.commits = True  # as a side-car that has lost what it had received
+        sidecar.commits = True  # as a sidecar that has lost what it had received
         assert publisher.flush()
     assert [trade["seq"] for trade in sidecar.receive_all()] == [1, 2, 3]
 
@@ -85,7 +90,7 @@ def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar
     sidecar.commits = capacity > 10
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        with publisher_to(sidecar, MemoryOutbox(capacity)) as publisher:
+        with publisher_to(sidecar, capacity=capacity) as publisher:
             for number in range(300):
                 # One may come while ZeroMQ's own code runs, which keeps it to itself.
                 deadline = time.monotonic() + 0.05
@@ -147,7 +152,7 @@ def test_trades_of_many_threads_all_arrive(sidecar: FakeSidecar) -> None:
 
 
 def test_a_full_outbox_drops_the_oldest_and_says_how_many(absent: FakeSidecar) -> None:
-    with publisher_to(absent, MemoryOutbox(capacity=10)) as publisher:
+    with publisher_to(absent, capacity=10) as publisher:
         trades = [publisher.publish("buy") for _ in range(15)]
         assert (publisher.pending, publisher.lost) == (10, 5)
         assert [publisher.status(trade) for trade in trades[4:6]] == ["lost", "waiting"]
@@ -225,7 +230,7 @@ def test_a_flush_does_not_wait_for_what_is_published_meanwhile(sidecar: FakeSide
 
 @pytest.mark.parametrize("url", ["localhost:8001", "http://localhost:abc", "ftp://localhost", "http://"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match="not an HTTP address"):
         TradePublisher("tcp://localhost:5555", sidecar_url=url)
 
 
@@ -242,3 +247,207 @@ def test_publishing_after_the_side_car_is_gone_needs_no_patience(sidecar: FakeSi
             publisher.publish("buy")
         sidecar.open()
         assert publisher.flush(30)
+
+
+def test_a_new_state_file_gets_what_is_held_and_learns_of_the_gap(
+    sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture
+) -> None:
+    with publisher_to(sidecar) as publisher:
+        publisher.publish("buy")
+        assert publisher.flush()
+        sidecar.next_seq.clear()
+        sidecar.state_id = "second"
+        trade = publisher.publish("buy")
+        assert publisher.flush(20)
+    assert {"type": "gap_fill", "session": trade.session, "new_seq": 2} in sidecar.receive_all()
+    assert "another state file" in caplog.text
+
+
+def test_trades_that_another_sidecar_gets_are_sent_again_at_growing_intervals_and_said_once(
+    sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trading_app.sender.RESEND_SECONDS", 0.05)
+    monkeypatch.setattr("trading_app.sender.MAX_RESEND_SECONDS", 0.4)
+    sidecar.commits = False
+    publisher = publisher_to(sidecar)
+    publisher.publish("buy")
+    at = []
+    while len(at) < 6:
+        sidecar.receive()
+        at.append(time.monotonic())
+    intervals = [after - before for before, after in pairwise(at)]
+    assert intervals[4] > 2 * intervals[0]
+    publisher.close(0)
+    (line,) = [line for line in caplog.messages if "no trade was committed" in line]
+    assert sidecar.address in line
+    assert sidecar.url in line
+
+
+def test_a_cursor_beyond_what_was_published_is_not_believed(
+    sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture
+) -> None:
+    with publisher_to(sidecar) as publisher:
+        first = publisher.publish("buy")
+        assert publisher.flush()
+        sidecar.next_seq[first.session] = 10**12
+        trades = [publisher.publish("sell") for _ in range(3)]
+        assert publisher.flush(20)
+        assert [publisher.status(trade) for trade in trades] == ["delivered"] * 3
+        (session,) = set(sidecar.next_seq) - {first.session}
+    assert sidecar.next_seq[session] == 4
+    assert "which was never published" in caplog.text
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 1.5, "many", True])
+def test_a_capacity_that_is_none_is_refused(absent: FakeSidecar, capacity: Any) -> None:
+    with pytest.raises(ValueError, match="the capacity must be a whole number above 0"):
+        publisher_to(absent, capacity=capacity)
+
+
+@pytest.mark.parametrize(
+    "order, problem",
+    [
+        ({"side": "short"}, "side must be buy or sell, not 'short'"),
+        ({"side": ["buy"]}, "side must be buy or sell"),
+        ({"qty": 0}, "the quantity must be above 0"),
+        ({"qty": 1e13}, "the quantity must be above 0 and at most 1e\\+12"),
+        ({"qty": float("nan")}, "the quantity must be above 0"),
+        ({"qty": 10**400}, "the quantity must be above 0"),
+        ({"qty": "1_000"}, "the quantity must be a number, not '1_000'"),
+        ({"qty": True}, "the quantity must be a number, not True"),
+        ({"qty": None}, "the quantity must be a number, not None"),
+        ({"price": -1}, "the price must be from 0 to 1e\\+12, not -1"),
+        ({"price": float("inf")}, "the price must be from 0"),
+        ({"symbol": ""}, "the symbol must be 1 to 32 of"),
+        ({"symbol": "BTC USD"}, "the symbol must be 1 to 32 of"),
+        ({"symbol": "x" * 33}, "the symbol must be 1 to 32 of"),
+    ],
+)
+def test_a_trade_that_breaks_the_contract_is_refused(absent: FakeSidecar, order: dict[str, Any], problem: str) -> None:
+    publisher = publisher_to(absent)
+    with pytest.raises(ValueError, match=problem):
+        publisher.publish(**{"side": "buy", **order})
+    assert publisher.pending == 0
+    publisher.close(0)
+
+
+def test_symbol_and_price_go_with_the_trade(sidecar: FakeSidecar) -> None:
+    with publisher_to(sidecar) as publisher:
+        publisher.publish("buy", 2, symbol="BTC-USD", price=64250.5)
+        publisher.publish("buy")
+        first, second = sidecar.receive(), sidecar.receive()
+    assert (first["symbol"], first["price"]) == ("BTC-USD", 64250.5)
+    assert not {"symbol", "price"} & set(second)
+
+
+def run(script: str, sidecar: FakeSidecar, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that publishes with ``publisher``."""
+    lines = [
+        "import gc, logging, multiprocessing, os, sys, threading",
+        "from trading_app.publisher import TradePublisher",
+        "logging.basicConfig(format='%(message)s')",
+        "outbox = sys.argv[1] if sys.argv[1:] else None",
+        f"publisher = TradePublisher({sidecar.address!r}, sidecar_url={sidecar.url!r}, outbox=outbox)",
+        textwrap.dedent(script),
+    ]
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", "\n".join(lines), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+CHILD = """
+def child():
+    try:
+        publisher.publish("sell")
+    except RuntimeError as error:
+        print(error, flush=True)
+    publisher.close()
+"""
+
+
+def test_a_publisher_does_not_work_in_a_forked_process_and_goes_on_in_its_own(
+    sidecar: FakeSidecar, tmp_path: Path
+) -> None:
+    ended = run(
+        CHILD
+        + """
+for _ in range(1000):
+    publisher.publish("buy")
+if not os.fork():
+    child()
+    sys.exit()
+os.wait()
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+print(process.exitcode)
+publisher.publish("buy")
+publisher.close()
+print(publisher.pending)
+""",
+        sidecar,
+        str(tmp_path / "bot"),
+    )
+    first, second, code, pending = ended.stdout.splitlines()
+    assert "this publisher belongs to process" in first
+    assert "this publisher belongs to process" in second
+    assert (code, pending, ended.stderr) == ("0", "0", "")
+    assert [message["seq"] for message in sidecar.receive_all()] == list(range(1, 1002))
+
+
+def test_a_forked_process_does_not_hold_the_outbox_of_a_parent_that_died(absent: FakeSidecar, tmp_path: Path) -> None:
+    ended = run(
+        """
+publisher.publish("buy")
+if not os.fork():
+    os.close(1), os.close(2)
+    import time
+    time.sleep(60)
+os.kill(os.getpid(), 9)
+""",
+        absent,
+        str(tmp_path / "bot"),
+    )
+    assert ended.returncode == -9
+    with publisher_to(absent, tmp_path / "bot") as publisher:
+        assert publisher.pending == 1
+        publisher.close(0)
+
+
+def test_a_program_that_ends_without_a_close_delivers_what_it_has_published(sidecar: FakeSidecar) -> None:
+    ended = run("for _ in range(5000): publisher.publish('buy')", sidecar)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(sidecar.receive_all()) == 5000
+
+
+def test_a_program_that_cannot_deliver_says_at_its_end_what_is_lost(absent: FakeSidecar) -> None:
+    ended = run(
+        """
+import trading_app.sender
+trading_app.sender.EXIT_SECONDS = 0.2
+for _ in range(5): publisher.publish('buy')
+""",
+        absent,
+    )
+    assert "closed with 5 trades that the sidecar has not committed; they are lost" in ended.stderr
+
+
+def test_a_publisher_that_nobody_holds_is_drained_and_leaves_nothing(sidecar: FakeSidecar) -> None:
+    ended = run(
+        """
+before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+(thread,) = [thread for thread in threading.enumerate() if thread.name == "publisher"]
+publisher.publish("buy")
+del publisher
+gc.collect()
+thread.join(10)
+print(thread.is_alive(), len(os.listdir("/proc/self/fd")) < before if before else True)
+""",
+        sidecar,
+    )
+    assert ended.stdout.split() == ["False", "True"]
+    assert sidecar.receive()["side"] == "buy"

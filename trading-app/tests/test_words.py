@@ -2,7 +2,7 @@
 
 import pytest
 
-from trading_app.sidecar import Totals
+from trading_app.totals import Totals
 from trading_app.ui.chart import columns
 from trading_app.ui.history import Point
 from trading_app.ui.loop import from_the_browser

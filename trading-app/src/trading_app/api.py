@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app import reloader
-from trading_app.messages import Side
+from trading_app.messages import MAX_QTY, Side
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings, require_free
@@ -27,7 +27,7 @@ class Order(BaseModel):
     # An order in other words than these must not become a trade of 1.
     model_config = ConfigDict(extra="forbid")
 
-    qty: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
+    qty: Annotated[float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
 
 
 _BODY = {"schema": Order.model_json_schema()}

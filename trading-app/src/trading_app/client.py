@@ -4,11 +4,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
 
-class Away(Exception):
+class Unreachable(Exception):
     """It did not answer, or not as it should."""
 
 
-class Client:
+class HttpClient:
     """Asks the neighbour at ``url`` over one connection, for one thread; ``timeout`` in seconds is for each read.
 
     Raises:
@@ -27,7 +27,7 @@ class Client:
         """The body of the answer.
 
         Raises:
-            Away: it did not answer, or with another status than 200.
+            Unreachable: it did not answer, or with another status than 200.
         """
         was_open = self._connection.sock is not None
         try:
@@ -36,9 +36,9 @@ class Client:
             # A server closes a connection that has been quiet for a while.
             if was_open:
                 return self.get(path)
-            raise Away(_reason(error)) from error
+            raise Unreachable(_reason(error)) from error
         except (OSError, HTTPException, UnicodeError) as error:
-            raise Away(_reason(error)) from error
+            raise Unreachable(_reason(error)) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -52,7 +52,7 @@ class Client:
             self._connection.close()
             raise
         if response.status != 200:
-            raise Away(f"it answers {response.status}: {body[:200]}")
+            raise Unreachable(f"it answers {response.status}: {body[:200]}")
         return body
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TextIO
 import click
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trading_app.messages import SIDES, Side, Trade
+from trading_app.messages import MAX_QTY, SIDES, Side, Trade
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings
@@ -51,7 +51,7 @@ class Row(BaseModel):
 
     type: Literal["trade"] = "trade"
     side: Side
-    qty: Annotated[float, Field(gt=0)]
+    qty: Annotated[float, Field(gt=0, le=MAX_QTY)]
     ts: float | None = None
 
 

@@ -1,50 +1,111 @@
-"""The wire contract, from the publisher's side: what a trade is and how it is written."""
+"""The wire contract from the publisher's side: what a trade is, and how it is written."""
 
 import math
+import re
 from collections.abc import Callable
-from typing import Literal, SupportsFloat, get_args
+from functools import lru_cache
+from typing import Annotated, Final, Literal, SupportsFloat, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 type Side = Literal["buy", "sell"]
 
 SIDES: tuple[Side, ...] = get_args(Side.__value__)
+MAX_QTY: Final = 1e12
+MAX_PRICE: Final = 1e12
+MAX_SEQ: Final = 10**12
+# The longest line that a trade can make, with its newline.
+MAX_LINE_BYTES: Final = 512
+
+_SIDES: dict[str, Side] = {side: side for side in SIDES}
+_SYMBOL = re.compile(r"[A-Za-z0-9._:/-]{1,32}")
 
 
-class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade"):
-    """One trade: ``qty`` in units traded, ``ts`` in Unix seconds, ``seq`` its number within its publisher's session."""
+class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_defaults=True):
+    """One trade.
 
-    side: Side
-    qty: float
-    ts: float
-    session: str
-    seq: int
+    ``qty`` is in units traded, ``ts`` is Unix time in seconds, ``price`` is per unit. ``seq`` counts the trades of a
+    session: 1, 2, 3, …
+    """
 
-
-# A trade as one message of ``contract/trade.schema.json``.
-encode: Callable[[Trade], bytes] = msgspec.json.Encoder().encode
-
-
-def encode_gap_fill(session: str, new_seq: int) -> bytes:
-    """The message that says: the trades of ``session`` below ``new_seq`` will not come again."""
-    return f'{{"type":"gap_fill","session":"{session}","new_seq":{new_seq}}}'.encode()
+    side: Literal["buy", "sell"]
+    qty: Annotated[float, Meta(ge=0, le=MAX_QTY)]
+    ts: Annotated[float, Meta(ge=0, le=1e11)]
+    session: Annotated[str, Meta(min_length=1, max_length=64)]
+    seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+    symbol: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    price: Annotated[float, Meta(ge=0, le=MAX_PRICE)] | None = None
 
 
-def check_order(side: str, qty: SupportsFloat) -> tuple[Side, float]:
-    """The order as it may be written: a plain string, a plain float.
+class GapFill(Struct, frozen=True, gc=False, tag_field="type", tag="gap_fill"):
+    """Declares every trade of ``session`` below ``new_seq`` that is not counted yet as lost."""
+
+    session: Annotated[str, Meta(min_length=1, max_length=64)]
+    new_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ + 1)]
+
+
+encode: Callable[[Trade | GapFill], bytes] = msgspec.json.Encoder().encode
+decode: Callable[[bytes], Trade | GapFill] = msgspec.json.Decoder(Trade | GapFill).decode
+
+
+def check_side(side: str) -> Side:
+    """The side as a plain string.
 
     Raises:
-        ValueError: the side is unknown, or the quantity is not a finite number above 0; the message says which.
+        ValueError: it is neither buy nor sell.
     """
     try:
-        plain_side = SIDES[SIDES.index(side)]
-    except ValueError:
+        return _SIDES[side]
+    except (KeyError, TypeError):
         raise ValueError(f"side must be buy or sell, not {side!r}") from None
+
+
+def check_qty(qty: SupportsFloat) -> float:
+    """The quantity as a plain float.
+
+    Raises:
+        ValueError: it is not a number above 0 and up to 1e12.
+    """
+    number = _number("the quantity", qty)
+    if not 0.0 < number <= MAX_QTY:
+        raise ValueError(f"the quantity must be above 0 and at most {MAX_QTY:g}, not {number:g}")
+    return number
+
+
+def check_price(price: SupportsFloat) -> float:
+    """The price as a plain float.
+
+    Raises:
+        ValueError: it is not a number from 0 to 1e12.
+    """
+    number = _number("the price", price)
+    if not 0.0 <= number <= MAX_PRICE:
+        raise ValueError(f"the price must be from 0 to {MAX_PRICE:g}, not {number:g}")
+    return number
+
+
+@lru_cache(maxsize=4096)
+def check_symbol(symbol: str) -> str:
+    """The symbol as a plain string.
+
+    Raises:
+        ValueError: it is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
+    """
+    if not _SYMBOL.fullmatch(symbol):
+        raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}")
+    return str(symbol)
+
+
+def _number(what: str, value: SupportsFloat) -> float:
+    if type(value) is float:
+        return value
     try:
-        plain_qty = float(qty)
+        # float() would read "1_000" and True as numbers.
+        if not isinstance(value, bool | str | bytes | bytearray):
+            return float(value)
     except OverflowError:
-        plain_qty = math.inf
-    if not 0 < plain_qty < math.inf:
-        raise ValueError(f"the quantity must be a finite number above 0, not {plain_qty:g}")
-    return plain_side, plain_qty
+        return math.inf
+    except TypeError:
+        pass  # told below
+    raise ValueError(f"{what} must be a number, not {value!r}")

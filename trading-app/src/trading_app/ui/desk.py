@@ -7,8 +7,9 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from trading_app.journal import Status
 from trading_app.messages import Side, Trade
-from trading_app.outbox import Status, open_outbox
+from trading_app.outbox import open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings
 from trading_app.ui.flow import Flow
@@ -35,8 +36,8 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         outbox = open_outbox(settings.outbox, "ui")
-        self.capacity = outbox.capacity
         self._publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
+        self.capacity = self._publisher.capacity
         self._watch = Watch(settings)
         self.flow = Flow(self._publisher)
         self._log: deque[Sent] = deque(maxlen=_LOG_LENGTH)

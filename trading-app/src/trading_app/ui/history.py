@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from trading_app.messages import SIDES, Side
-from trading_app.sidecar import Totals
+from trading_app.totals import Totals
 
 
 class Point(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trading_app.client import Away, Client
+from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import Side
 from trading_app.settings import Settings
-from trading_app.sidecar import Sidecar, Totals
+from trading_app.totals import Totals, TotalsClient
 from trading_app.ui.history import History, Point
 from trading_app.ui.prometheus import Prometheus
 
@@ -52,9 +52,9 @@ class Watch:
     """Asks in a thread of its own, so that a neighbour that hangs keeps no page waiting."""
 
     def __init__(self, settings: Settings) -> None:
-        self._sidecar = Sidecar(settings.sidecar_url)
+        self._sidecar = TotalsClient(settings.sidecar_url)
         self._prometheus = Prometheus(settings.prometheus_url)
-        self._grafana = Client(settings.grafana_url)
+        self._grafana = HttpClient(settings.grafana_url)
         self._history = History(CHART_SECONDS)
         self._view = View()
         self._looked_at = -_PATIENCE
@@ -96,7 +96,7 @@ class Watch:
         return time.monotonic() - self._looked_at < _PATIENCE
 
     def _ask(self) -> View:
-        totals, sidecar = _answer(self._sidecar.totals)
+        totals, sidecar = _answer(self._sidecar.ask)
         now = time.time()
         if totals:
             self._history.add(now, totals)
@@ -125,5 +125,5 @@ def _answer[Answer](ask: Callable[[], Answer]) -> tuple[Answer | None, str]:
     """The answer, or None and why there is none."""
     try:
         return ask(), ""
-    except Away as away:
+    except Unreachable as away:
         return None, str(away)

@@ -1,4 +1,4 @@
-"""What the app knows of the side-car, asked over HTTP."""
+"""Totals and cursors, asked of the sidecar over HTTP."""
 
 import math
 import threading
@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from app_process import METRICS, free_port
 
-from trading_app.client import Away
-from trading_app.sidecar import Sidecar
+from trading_app.client import Unreachable
+from trading_app.cursor import Cursor, CursorClient
+from trading_app.totals import TotalsClient
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -36,7 +37,7 @@ def url() -> Iterator[str]:
 
 
 def test_totals_are_read_from_the_metrics(url: str) -> None:
-    totals = Sidecar(url).totals()
+    totals = TotalsClient(url).ask()
     assert totals.trades == {"buy": 3.0, "sell": 1.0}
     assert totals.volume == {"buy": 4.5, "sell": 2.0}
     assert totals.position == 2.5
@@ -47,29 +48,38 @@ def test_totals_are_read_from_the_metrics(url: str) -> None:
 
 def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    assert Sidecar(url).totals().trades["buy"] == 3.0
+    assert TotalsClient(url).ask().trades["buy"] == 3.0
 
 
 def test_a_side_car_that_does_not_listen_is_away() -> None:
-    with pytest.raises(Away, match="refused"):
-        Sidecar(f"http://127.0.0.1:{free_port()}").totals()
+    with pytest.raises(Unreachable, match="refused"):
+        TotalsClient(f"http://127.0.0.1:{free_port()}").ask()
 
 
 def test_a_cursor_is_read_from_its_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Answering, "body", '{"session": "a", "next_seq": 43}')
-    assert Sidecar(url).next_seq("a") == 43
+    monkeypatch.setattr(Answering, "body", '{"session": "a", "next_seq": 43, "state_id": "x"}')
+    assert CursorClient(url).ask("a") == Cursor(43, "x")
 
 
 @pytest.mark.parametrize(
-    "status, body", [(503, '{"next_seq": 1}'), (200, "hello"), (200, "[]"), (200, "{}"), (200, '{"next_seq": 1e999}')]
+    "status, body",
+    [
+        (503, '{"next_seq": 1, "state_id": "x"}'),
+        (200, "hello"),
+        (200, "[]"),
+        (200, '{"next_seq": 1}'),
+        (200, '{"next_seq": 0, "state_id": "x"}'),
+        (200, '{"next_seq": 1e999, "state_id": "x"}'),
+        (200, '{"next_seq": 1000000000002, "state_id": "x"}'),
+    ],
 )
 def test_a_cursor_that_is_none_is_not_taken_for_one(
     url: str, monkeypatch: pytest.MonkeyPatch, status: int, body: str
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     monkeypatch.setattr(Answering, "body", body)
-    with pytest.raises(Away):
-        Sidecar(url).next_seq("a")
+    with pytest.raises(Unreachable):
+        CursorClient(url).ask("a")
 
 
 @pytest.mark.parametrize("status, body", [(503, METRICS), (200, "hello"), (200, "trades_total{side="), (200, "")])
@@ -78,5 +88,5 @@ def test_a_side_car_that_answers_nonsense_is_away(
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     monkeypatch.setattr(Answering, "body", body)
-    with pytest.raises(Away):
-        Sidecar(url).totals()
+    with pytest.raises(Unreachable):
+        TotalsClient(url).ask()

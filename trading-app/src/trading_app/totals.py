@@ -1,16 +1,15 @@
-"""The side-car, asked over HTTP."""
+"""The totals that the sidecar has counted, asked over HTTP."""
 
-import json
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from trading_app.client import Away, Client
+from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import SIDES, Side
 
 
 class Totals(NamedTuple):
-    """What the side-car has counted, by side.
+    """What the sidecar has counted, by side.
 
     ``volume`` in units traded, ``last_trade_ts`` in Unix seconds and 0 before the first, ``lost`` in trades.
     ``delivery`` is the histogram of delivery times: trades that took at most so many seconds, since it started.
@@ -28,21 +27,21 @@ class Totals(NamedTuple):
         return self.volume["buy"] - self.volume["sell"]
 
 
-class Sidecar:
-    """Asks the side-car at ``url``, for one thread.
+class TotalsClient:
+    """Asks the sidecar at ``url``, for one thread.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
     """
 
     def __init__(self, url: str) -> None:
-        self._client = Client(url)
+        self._client = HttpClient(url)
 
-    def totals(self) -> Totals:
+    def ask(self) -> Totals:
         """The totals as of now.
 
         Raises:
-            Away: it did not answer, or says that it is not well.
+            Unreachable: it did not answer, or says that it is not well.
         """
         self._client.get("/health")
         text = self._client.get("/metrics")
@@ -61,19 +60,7 @@ class Sidecar:
                 },
             )
         except (ValueError, KeyError) as error:
-            raise Away(f"it answers nonsense: {error}") from error
-
-    def next_seq(self, session: str) -> int:
-        """The number of the trade that the side-car expects next in a session: all below are committed.
-
-        Raises:
-            Away: it did not answer.
-        """
-        text = self._client.get(f"/sessions/{session}")
-        try:
-            return int(json.loads(text)["next_seq"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise Away(f"it answers nonsense: {error}") from error
+            raise Unreachable(f"it answers nonsense: {error}") from error
 
     def close(self) -> None:
         self._client.close()

@@ -1,0 +1,254 @@
+"""The trades that the sidecar has not committed yet."""
+
+import logging
+import secrets
+import threading
+import time
+from typing import Literal, Protocol
+
+from trading_app.chain import Chain, Storage
+from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
+from trading_app.outbox import OutboxError
+from trading_app.segment import Segment
+
+type Status = Literal["waiting", "delivered", "lost"]
+
+SEGMENT_BYTES = 4 << 20
+# The sidecar forgets a session that has been idle for 30 days. A publisher leaves it long before.
+SESSION_SECONDS = 86_400.0
+
+log = logging.getLogger(__name__)
+
+
+class Part(Protocol):
+    """Something that ends before trade ``next_seq`` of ``session``."""
+
+    @property
+    def session(self) -> str: ...
+    @property
+    def next_seq(self) -> int: ...
+
+
+class Journal:
+    """Numbers trades and keeps them until they are committed.
+
+    Any thread appends; one thread sends, and says what is committed. Every journal begins a new session, so no number
+    is given twice, whatever happens to the files.
+
+    Args:
+        storage: where trades are kept. The journal closes it.
+        capacity: how many trades it holds. A full journal drops its oldest segment, an eighth of that or less.
+
+    Attributes:
+        lock: guards everything.
+        changed: on the lock; notified when trades are committed.
+        lost: trades that were dropped before they were known to be committed.
+        refusal: why nothing can be appended any more.
+    """
+
+    def __init__(self, storage: Storage, capacity: int) -> None:
+        self.capacity = capacity
+        self.lost = 0
+        self.refusal: str | None = None
+        self._make_lock()
+        self._segment_trades = max(1, capacity // 8)
+        size = min(SEGMENT_BYTES, (self._segment_trades + 1) * MAX_LINE_BYTES)
+        self._chain = Chain(storage, size, _new_session())
+        self._committed: dict[str, int] = {}
+        self._lost: list[tuple[str, range]] = []
+        # Old name, first number: new name.
+        self._renumbered: dict[str, tuple[int, str]] = {}
+        self._session_ends = time.time() + SESSION_SECONDS
+        self._make_room(0.0)
+
+    def append(self, side: Side, qty: float, ts: float, symbol: str | None = None, price: float | None = None) -> Trade:
+        """Number a trade and keep it.
+
+        Raises:
+            OutboxError: there is no room for it.
+            RuntimeError: the journal is closed, or belongs to another process.
+        """
+        if self.refusal:
+            raise RuntimeError(self.refusal)
+        with self.lock:
+            tail = self._chain.tail
+            if tail.next_seq >= self._roll_seq or tail.end > self._roll_end or ts >= self._session_ends:
+                tail = self._make_room(ts)
+            trade = Trade(side, qty, ts, tail.session, tail.next_seq, symbol, price)
+            line = encode(trade) + b"\n"
+            end = tail.end + len(line)
+            tail.view[tail.end : end] = line
+            # Nothing is called between these two, so no signal handler can come between them.
+            tail.end = end
+            tail.next_seq += 1
+        return trade
+
+    def commit(self, session: str, next_seq: int) -> bool:
+        """Note that the sidecar has committed the trades of a session below ``next_seq``; tell whether that is news."""
+        with self.lock:
+            next_seq = min(next_seq, self.ends.get(session, 1))
+            if next_seq <= self.committed(session):
+                return False
+            self._committed[session] = next_seq
+            self._session_ends = time.time() + SESSION_SECONDS
+            self._remove_committed()
+            self._set_roll()
+            self.changed.notify_all()
+            return True
+
+    def renumber(self) -> None:
+        """Number what is pending of the newest session again, in a new one.
+
+        It takes the lock for as long as that takes. Where there is no room, the rest is dropped.
+        """
+        with self.lock:
+            old, first_seq = self._chain.tail.session, self.committed(self._chain.tail.session)
+            self._roll(_new_session(), 1)
+            self._renumbered[old] = first_seq, self._chain.tail.session
+            self._committed.pop(old, None)
+            trades = [trade for segment in self._chain.cut(old) for trade in segment.read() if trade.seq >= first_seq]
+            for number, trade in enumerate(trades):
+                try:
+                    self.append(trade.side, trade.qty, trade.ts, trade.symbol, trade.price)
+                except OutboxError as error:
+                    self.lost += len(trades) - number
+                    log.error("%s; %d trades are dropped", error, len(trades) - number)  # noqa: TRY400
+                    break
+            self._set_roll()
+
+    def tidy(self) -> None:
+        """Delete what is committed, and prepare the next segment. The file system may take its time.
+
+        Raises:
+            OutboxError: there is no room for the next segment.
+        """
+        self._chain.tidy()
+
+    def disown(self, refusal: str) -> None:
+        """In a forked process: leave the storage to the parent, and refuse trades."""
+        self.refusal = refusal
+        # Another thread of the parent may have held it.
+        self._make_lock()
+        self._chain.disown()
+
+    def close(self) -> None:
+        """Release the storage. What is not committed stays in it."""
+        with self.lock:
+            self.refusal = self.refusal or "the publisher is closed"
+            self._chain.close(with_tail=self.is_idle)
+
+    @property
+    def pending(self) -> int:
+        """Trades not known to be committed."""
+        with self.lock:
+            return sum(map(self._pending, self._chain))
+
+    @property
+    def bytes(self) -> int:
+        """What the journal takes in memory or on disk."""
+        with self.lock:
+            return self._chain.bytes
+
+    @property
+    def fate(self) -> str:
+        """What becomes of pending trades after a close."""
+        return self._chain.fate
+
+    @property
+    def head(self) -> Segment:
+        """The oldest segment."""
+        return self._chain.head
+
+    @property
+    def newest(self) -> tuple[str, int]:
+        """The session that new trades go to, and the number of the next."""
+        with self.lock:
+            return self._chain.tail.session, self._chain.tail.next_seq
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is committed."""
+        return self._chain.head is self._chain.tail and not self._pending(self._chain.tail)
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """For each session held the number after its last trade; new trades go to the last session."""
+        with self.lock:
+            return {segment.session: segment.next_seq for segment in self._chain}
+
+    def committed(self, session: str) -> int:
+        """The number below which all trades of a session are known to be committed."""
+        return self._committed.get(session, 1)
+
+    def is_committed(self, part: Part) -> bool:
+        """Whether all of it is known to be committed."""
+        return part.next_seq <= self._committed.get(part.session, 1)
+
+    def is_waiting(self, session: str, first_seq: int, next_seq: int) -> bool:
+        """Whether one of the trades from ``first_seq`` to before ``next_seq`` is held and not known to be committed."""
+        first_seq = max(first_seq, self.committed(session))
+        if session in self._renumbered:
+            start, session = self._renumbered[session]
+            return self.is_waiting(session, max(first_seq - start, 0) + 1, next_seq - start + 1)
+        return any(
+            max(first_seq, segment.first_seq) < min(next_seq, segment.next_seq)
+            for segment in self._chain
+            if segment.session == session
+        )
+
+    def status(self, trade: Trade) -> Status:
+        """What became of a trade of this journal."""
+        with self.lock:
+            if self.is_waiting(trade.session, trade.seq, trade.seq + 1):
+                return "waiting"
+            lost = any(session == trade.session and trade.seq in seqs for session, seqs in self._lost)
+            return "lost" if lost else "delivered"
+
+    def _make_lock(self) -> None:
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+
+    def _pending(self, segment: Segment) -> int:
+        return max(0, segment.next_seq - max(segment.first_seq, self.committed(segment.session)))
+
+    def _make_room(self, ts: float) -> Segment:
+        """The segment that the next trade goes to, with room for it."""
+        tail = self._chain.tail
+        if ts >= self._session_ends or tail.next_seq + self._segment_trades > MAX_SEQ:
+            self._roll(_new_session(), 1)
+            self._session_ends = ts + SESSION_SECONDS
+        elif tail.trades >= self._segment_trades or tail.end > tail.size - MAX_LINE_BYTES:
+            self._roll(tail.session, tail.next_seq)
+        while self.pending >= self.capacity:
+            self._drop(self._chain.oldest)
+        self._set_roll()
+        return self._chain.tail
+
+    def _roll(self, session: str, first_seq: int) -> None:
+        self._chain.roll(session, first_seq)
+        self._remove_committed()
+
+    def _set_roll(self) -> None:
+        """Note where the tail ends: when it is full, or the journal is."""
+        tail = self._chain.tail
+        room = max(0, self.capacity - self.pending)
+        self._roll_seq = min(tail.first_seq + self._segment_trades, tail.next_seq + room)
+        self._roll_end = tail.size - MAX_LINE_BYTES
+
+    def _remove_committed(self) -> None:
+        while (follower := self.head.next) and self.is_committed(self.head):
+            if follower.session != self.head.session:
+                self._committed.pop(self.head.session, None)
+            self._chain.remove_head()
+
+    def _drop(self, segment: Segment) -> None:
+        lost = range(segment.next_seq - self._pending(segment), segment.next_seq)
+        self.lost += len(lost)
+        if self._lost and (self._lost[-1][0], self._lost[-1][1].stop) == (segment.session, lost.start):
+            lost = range(self._lost.pop()[1].start, lost.stop)
+        self._lost.append((segment.session, lost))
+        self._chain.empty_oldest()
+
+
+def _new_session() -> str:
+    return secrets.token_hex(8)

@@ -1,0 +1,112 @@
+"""What has been sent and is not committed yet, as in a sliding window protocol."""
+
+from collections import deque
+from typing import NamedTuple
+
+from trading_app.journal import Journal
+from trading_app.messages import GapFill, encode
+from trading_app.segment import Segment
+
+FRAME_BYTES = 64 << 10
+WINDOW_BYTES = 16 << 20
+
+
+class Position(NamedTuple):
+    """A byte of a segment, and the number of the trade that begins there."""
+
+    segment: Segment
+    offset: int
+    seq: int
+
+
+class Frame(NamedTuple):
+    """What is sent at once: ``data`` begins at ``position`` and ends before trade ``next_seq`` of ``session``."""
+
+    data: bytes
+    session: str
+    next_seq: int
+    position: Position
+
+
+class Window:
+    """Reads a journal in frames, for the one thread that sends them."""
+
+    _next_to_send: Position
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._in_flight: deque[Frame] = deque()
+        self._bytes = 0
+        self._send_from(journal.head)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is sent and not committed that nothing more is sent."""
+        return self._bytes >= WINDOW_BYTES
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is sent and not committed."""
+        return not self._in_flight
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether there is something to send."""
+        segment, offset, _ = self._next_to_send
+        return offset < segment.end or segment.next is not None
+
+    def next_frame(self, size: int = FRAME_BYTES) -> Frame | None:
+        """Take up to ``size`` bytes of one session's trades, or a gap fill; None where there is nothing to send now."""
+        with self._journal.lock:
+            if self.is_full:
+                return None
+            segment, _, seq = self._next_to_send
+            if segment.gone or seq < segment.first_seq:
+                self._send_from(self._journal.head if segment.gone else segment)
+            frame = self._gap_fill() or self._trades(size)
+        if frame:
+            self._in_flight.append(frame)
+            self._bytes += len(frame.data)
+        return frame
+
+    def acknowledge(self) -> None:
+        """Forget the frames that are committed."""
+        while self._in_flight and self._journal.is_committed(self._in_flight[0]):
+            self._bytes -= len(self._in_flight.popleft().data)
+
+    def rewind(self, next_seq: int) -> None:
+        """Send again what is not known to be committed, where ``next_seq`` of the oldest session is expected."""
+        if self._in_flight:
+            self._next_to_send = self._in_flight[0].position
+        segment, _, seq = self._next_to_send
+        self._tell_gap = next_seq < max(seq, self._journal.committed(segment.session))
+        self._in_flight.clear()
+        self._bytes = 0
+
+    def _send_from(self, segment: Segment) -> None:
+        self._next_to_send = Position(segment, segment.start, segment.first_seq)
+        # The sidecar may miss what came before: a gap fill goes first.
+        self._tell_gap = True
+
+    def _gap_fill(self) -> Frame | None:
+        """The gap fill that goes before the next trade, where one does."""
+        if not self._tell_gap:
+            return None
+        self._tell_gap = False
+        session = self._next_to_send.segment.session
+        new_seq = max(self._next_to_send.seq, self._journal.committed(session))
+        # Before a session's first trade there is no gap.
+        return Frame(encode(GapFill(session, new_seq)), session, new_seq, self._next_to_send) if new_seq > 1 else None
+
+    def _trades(self, size: int) -> Frame | None:
+        segment, offset, seq = position = self._next_to_send
+        if offset < segment.end:
+            data = segment.lines(offset, size)
+            next_seq = seq + data.count(b"\n")
+            self._next_to_send = Position(segment, offset + len(data), next_seq)
+            return Frame(data, segment.session, next_seq, position)
+        if not segment.next:
+            return None
+        self._send_from(segment.next)
+        self._tell_gap = not segment.next.follows(segment)
+        return self._gap_fill() or self._trades(size)

@@ -1,0 +1,222 @@
+"""The journal and the window over it: what is kept, what is sent next, what is sent again, what is lost."""
+
+import pytest
+
+from trading_app.journal import Journal
+from trading_app.messages import GapFill, Trade, decode
+from trading_app.segment import Memory
+from trading_app.window import WINDOW_BYTES, Window
+
+DAY = 86_400.0
+
+
+class Publisher:
+    """A journal in memory with the window that a sending thread has."""
+
+    def __init__(self, capacity: int = 1_000_000) -> None:
+        self.journal = Journal(Memory(), capacity)
+        self.window = Window(self.journal)
+
+    def publish(self, count: int, ts: float = 100.0) -> list[Trade]:
+        return [self.journal.append("buy", 1.0, ts) for _ in range(count)]
+
+    def send(self, frame_bytes: int = 65_536) -> list[int | str]:
+        """Send all there is: the numbers of the trades, and the gap fills as ``<new_seq``."""
+        sent: list[int | str] = []
+        while frame := self.window.next_frame(frame_bytes):
+            messages = map(decode, frame.data.splitlines())
+            sent += [f"<{message.new_seq}" if isinstance(message, GapFill) else message.seq for message in messages]
+        return sent
+
+    def commit(self, next_seq: int) -> None:
+        self.journal.commit(self.session, next_seq)
+        self.window.acknowledge()
+
+    @property
+    def session(self) -> str:
+        return self.journal.newest[0]
+
+
+def test_trades_are_numbered_from_1_in_a_session_of_the_journals_own() -> None:
+    publisher, other = Publisher(), Publisher()
+    assert [trade.seq for trade in publisher.publish(3)] == [1, 2, 3]
+    assert publisher.session != other.session
+    assert len(publisher.session) >= 16
+
+
+def test_trades_are_sent_once_and_in_order() -> None:
+    publisher = Publisher()
+    publisher.publish(3)
+    assert publisher.send() == [1, 2, 3]
+    assert publisher.send() == []
+    publisher.publish(1)
+    assert publisher.send() == [4]
+    assert publisher.journal.pending == 4
+
+
+def test_a_frame_holds_as_many_whole_trades_as_fit() -> None:
+    publisher = Publisher()
+    publisher.publish(1000)
+    frames = []
+    while frame := publisher.window.next_frame():
+        frames.append(frame.data)
+    assert 1 < len(frames) < 5
+    assert all(len(frame) <= 65_536 and frame.endswith(b"}\n") for frame in frames)
+
+
+def test_a_trade_that_is_larger_than_a_frame_is_sent_by_itself() -> None:
+    publisher = Publisher()
+    publisher.publish(2)
+    assert publisher.send(frame_bytes=1) == [1, 2]
+
+
+def test_what_is_committed_makes_room_and_what_is_not_is_sent_again() -> None:
+    publisher = Publisher()
+    publisher.publish(4)
+    publisher.send(frame_bytes=1)
+    publisher.commit(3)
+    assert publisher.journal.pending == 2
+    publisher.window.rewind(next_seq=3)
+    assert publisher.send() == [3, 4]
+    publisher.commit(5)
+    assert publisher.journal.is_idle
+    assert publisher.window.is_empty
+
+
+def test_a_cursor_that_does_not_move_is_no_news() -> None:
+    publisher = Publisher()
+    publisher.publish(3)
+    assert publisher.journal.commit(publisher.session, 3)
+    assert not publisher.journal.commit(publisher.session, 3)
+    assert not publisher.journal.commit(publisher.session, 2)
+    assert not publisher.journal.commit("unknown", 10)
+    assert publisher.journal.pending == 1
+
+
+def test_a_sidecar_that_expects_an_earlier_trade_than_is_held_is_told_of_the_gap() -> None:
+    publisher = Publisher()
+    publisher.publish(5)
+    publisher.send(frame_bytes=1)
+    publisher.commit(4)
+    publisher.window.rewind(next_seq=1)
+    assert publisher.send() == ["<4", 4, 5]
+
+
+def test_a_window_that_is_full_waits_for_commits() -> None:
+    publisher = Publisher()
+    publisher.publish(200_000)
+    sent = publisher.send()
+    assert publisher.window.is_full
+    assert publisher.window.has_unsent
+    assert WINDOW_BYTES / 200 < len(sent) < 200_000
+    publisher.commit(len(sent) + 1)
+    assert publisher.send()[0] == len(sent) + 1
+
+
+def test_a_full_journal_drops_its_oldest_segment_and_says_how_many_trades_that_were() -> None:
+    publisher = Publisher(capacity=16)
+    trades = publisher.publish(17)
+    assert (publisher.journal.pending, publisher.journal.lost) == (15, 2)
+    assert [publisher.journal.status(trade) for trade in trades[1:3]] == ["lost", "waiting"]
+    assert publisher.send() == ["<3", *range(3, 18)]
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 7, 8, 9, 100])
+def test_a_journal_holds_what_its_capacity_says_and_never_drops_the_newest(capacity: int) -> None:
+    publisher = Publisher(capacity)
+    for number in range(1, 3 * capacity + 1):
+        (trade,) = publisher.publish(1)
+        journal = publisher.journal
+        assert journal.pending + journal.lost == number
+        assert 7 * capacity // 8 <= journal.pending <= capacity or number <= capacity
+        assert journal.status(trade) == "waiting"
+
+
+def test_a_gap_is_told_once_however_many_segments_are_dropped() -> None:
+    publisher = Publisher(capacity=8)
+    publisher.publish(30)
+    publisher.journal.tidy()
+    assert publisher.send() == ["<23", *range(23, 31)]
+    publisher.publish(5)
+    publisher.journal.tidy()
+    assert publisher.send() == [*range(31, 36)]
+    publisher.window.rewind(next_seq=23)
+    assert publisher.send() == ["<28", *range(28, 36)]
+
+
+def test_memory_of_dropped_and_of_committed_trades_is_freed() -> None:
+    publisher = Publisher(capacity=80)
+    publisher.publish(80)
+    full = publisher.journal.bytes
+    for _ in range(10):
+        publisher.publish(80)
+        publisher.journal.tidy()
+    assert publisher.journal.bytes <= full * 1.2
+    publisher.commit(10_000)
+    publisher.journal.tidy()
+    assert publisher.journal.bytes <= full / 5
+
+
+def test_what_was_dropped_after_it_was_sent_makes_a_gap_only_if_it_did_not_arrive() -> None:
+    publisher = Publisher(capacity=8)
+    publisher.publish(8)
+    publisher.send()
+    publisher.publish(1)
+    assert publisher.journal.lost == 1
+    assert publisher.send() == [9]
+    publisher.window.rewind(next_seq=2)
+    assert publisher.send() == ["<2", *range(2, 10)]
+
+
+def test_a_trade_waits_until_it_is_delivered_or_lost() -> None:
+    publisher = Publisher(capacity=2)
+    first, second, third = publisher.publish(3)
+    status = publisher.journal.status
+    assert [status(trade) for trade in (first, second, third)] == ["lost", "waiting", "waiting"]
+    publisher.commit(3)
+    assert [status(trade) for trade in (first, second, third)] == ["lost", "delivered", "waiting"]
+
+
+def test_after_a_day_without_commits_a_new_session_begins_and_the_old_one_is_delivered_first() -> None:
+    publisher = Publisher()
+    (first,) = publisher.publish(1, ts=100.0)
+    (later,) = publisher.publish(1, ts=4e9)
+    assert later.session != first.session
+    assert later.seq == 1
+    assert publisher.send() == [1, 1]
+    publisher.journal.commit(first.session, 2)
+    publisher.journal.commit(later.session, 2)
+    assert publisher.journal.is_idle
+
+
+def test_a_session_ends_before_its_numbers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trading_app.journal.MAX_SEQ", 20)
+    trades = Publisher(capacity=100).publish(100)
+    assert max(trade.seq for trade in trades) <= 20
+    assert len({(trade.session, trade.seq) for trade in trades}) == 100
+
+
+def test_trades_of_a_session_that_somebody_else_has_moved_on_are_numbered_again() -> None:
+    publisher = Publisher()
+    trades = publisher.publish(5)
+    publisher.send(frame_bytes=1)
+    publisher.commit(3)
+    old = publisher.session
+    publisher.journal.renumber()
+    publisher.window.rewind(next_seq=1)
+    assert publisher.session != old
+    (later,) = publisher.publish(1)
+    assert publisher.send() == [1, 2, 3, 4]
+    status = publisher.journal.status
+    assert [status(trade) for trade in trades] == ["delivered", "delivered", "waiting", "waiting", "waiting"]
+    publisher.commit(3)
+    assert [status(trade) for trade in (*trades, later)] == [*["delivered"] * 4, "waiting", "waiting"]
+    publisher.commit(5)
+    assert publisher.journal.is_idle
+
+
+def test_a_journal_that_is_closed_refuses_trades() -> None:
+    publisher = Publisher()
+    publisher.journal.close()
+    with pytest.raises(RuntimeError, match="the publisher is closed"):
+        publisher.publish(1)
