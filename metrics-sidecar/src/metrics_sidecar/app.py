@@ -1,114 +1,102 @@
-"""The side-car's HTTP interface, and the program itself."""
+"""The sidecar's HTTP interface, and the program itself."""
 
 import argparse
-import gc
+import asyncio
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import choose_encoder
-from pydantic import BaseModel
 
 from metrics_sidecar import reloader
-from metrics_sidecar.exposition import SidecarCollector
-from metrics_sidecar.journal import Journal
+from metrics_sidecar.engine import Engine
+from metrics_sidecar.exposition import render
+from metrics_sidecar.inlet import BindError, require_bindable
 from metrics_sidecar.messages import SESSION
-from metrics_sidecar.receiver import Receiver, require_bindable
+from metrics_sidecar.questions import NoAnswer
 from metrics_sidecar.settings import SettingError, Settings, require_free
-from metrics_sidecar.store import Store
+from metrics_sidecar.store import Cursor, Store, StoreError
 
 LOG_FORMAT = "%(levelname)s:     %(message)s"
 
 
-class Cursor(BaseModel):
-    """A session's committed cursor."""
-
-    session: str
-    next_seq: int
-
-
-def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
-    """The HTTP interface; the receiver runs while the app does."""
+def create_app(engine: Engine) -> FastAPI:
+    """The HTTP interface; the engine runs while the app does."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # What is loaded by now stays: a full collection would look at all of it, and nothing is received meanwhile.
-        gc.collect()
-        gc.freeze()
-        receiver.start()
+        engine.start()
         try:
             yield
         finally:
-            receiver.stop()
-            journal.close()
+            await asyncio.to_thread(engine.stop)
 
     app = FastAPI(title="metrics-sidecar", lifespan=lifespan)
-    registry = CollectorRegistry()
-    registry.register(SidecarCollector(journal, receiver))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
 
-    # Without a thread for each answer: they wait for a batch or a commit in hand, milliseconds unless the disk hangs.
+    @app.exception_handler(NoAnswer)
+    @app.exception_handler(StoreError)
+    async def failing(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"status": "failing", "problems": [str(error)]}, status_code=503)
+
     @app.get("/metrics")
     @app.get("/metrics/", include_in_schema=False)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
-        try:
-            encode, content_type = choose_encoder(accept)
-        except TypeError:  # a version that is no number
-            encode, content_type = choose_encoder("")
-        return Response(encode(registry), headers={"Content-Type": content_type})
+        body, content_type = render(await engine.ask(engine.snapshot), accept)
+        return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/health")
     async def health() -> JSONResponse:
         """200 while messages are received and committed, else 503 with the problems."""
-        problems = [problem for problem in (receiver.problem, journal.problem) if problem]
-        if problems:
-            return JSONResponse({"status": "failing", "problems": problems}, status_code=503)
+        problem = await engine.ask(engine.problem)
+        if problem:
+            return JSONResponse({"status": "failing", "problems": [problem]}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     @app.get("/sessions/{session}")
-    async def next_seq(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
+    async def cursor(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
         """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
-        try:
-            return Cursor(session=session, next_seq=journal.next_seq(session))
-        except sqlite3.Error as error:
-            raise HTTPException(503, f"cannot read the state file: {error}") from None
+        return await engine.ask(lambda: engine.cursor(session))
 
     return app
 
 
+@contextmanager
+def setting_errors(settings: Settings) -> Iterator[None]:
+    """Turn what is wrong with socket and state file into what is wrong with the setting that names it."""
+    try:
+        yield
+    except StoreError as error:
+        raise SettingError("SIDECAR_STATE", str(settings.state), error.cause, error.remedy) from None
+    except BindError as error:
+        raise SettingError("SIDECAR_ZMQ_BIND", settings.zmq_bind, error.cause, error.remedy) from None
+
+
 def create_app_from_environ() -> FastAPI:
-    """The app with the sockets and the state file that the environment names.
+    """The app with the socket and the state file that the environment names.
 
     Raises:
         SettingError: one of them cannot be used.
     """
     settings = Settings.from_environ()
-    journal = Journal(Store(settings.state))
-    try:
-        return create_app(journal, Receiver(settings.zmq_bind, journal))
-    except SettingError:
-        journal.close()
-        raise
+    with setting_errors(settings):
+        return create_app(Engine(settings.zmq_bind, Store(settings.state)))
 
 
 def reloaded_app() -> FastAPI:
     """The app in a process that hot reload starts: a bad setting ends it, the next saved file tries again."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    with setting_errors():
+    with one_line_errors():
         return create_app_from_environ()
 
 
 @contextmanager
-def setting_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
+    """End the program with the one line that a SettingError is."""
     try:
         yield
     except SettingError as error:
@@ -124,12 +112,13 @@ def main() -> None:
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    with setting_errors():
+    with one_line_errors():
         settings = Settings.from_environ()
         require_free(settings.host, settings.port)
         if arguments.reload:
-            Store(settings.state).close()
-            require_bindable(settings.zmq_bind)
+            with setting_errors(settings):
+                Store(settings.state).close()
+                require_bindable(settings.zmq_bind)
             # No access log: Prometheus asks every second.
             reloader.run("metrics_sidecar.app:reloaded_app", settings.host, settings.port, access_log=False)
         else:

@@ -1,65 +1,82 @@
-"""The way out: what the journal and the receiver know, as Prometheus metric families."""
+"""A snapshot of the engine as Prometheus metric families."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from metrics_sidecar.histogram import Histogram
-from metrics_sidecar.journal import Journal
-from metrics_sidecar.receiver import Receiver
+from metrics_sidecar.ledger import Totals
+from metrics_sidecar.messages import Reason
+
+_process = CollectorRegistry()
+ProcessCollector(registry=_process)
+PlatformCollector(registry=_process)
 
 
-class SidecarCollector(Collector):
-    """Renders one consistent snapshot a scrape.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is to show at one instant. ``totals`` are committed, the rest counts from the start of the engine."""
 
-    It takes what has arrived, up to one batch, so that a scrape shows it. It commits, so that
-    none shows a total which a kill of the process could take back: to Prometheus that would be a counter reset.
-    """
+    totals: Totals
+    received: int
+    rejected: dict[Reason, int]
+    duplicates: int
+    out_of_sequence: int
+    sessions: int
+    delivery: Histogram
+    commit_seconds: Histogram
+    commit_failures: int
 
-    def __init__(self, journal: Journal, receiver: Receiver) -> None:
-        self._journal = journal
-        self._receiver = receiver
 
-    def collect(self) -> Iterable[Metric]:
-        journal, receiver = self._journal, self._receiver
-        with journal.reading():
-            receiver.catch_up()
-            journal.commit()
-            totals, ledger = journal.totals, journal.ledger
-            return [
-                _counters("trades", "Trades counted.", "side", totals.trades),
-                _counters(
-                    "volume", "Sum of the quantities of the trades counted, in units traded.", "side", totals.volume
-                ),
-                GaugeMetricFamily(
-                    "last_trade_ts_seconds",
-                    "Unix time of the trade counted last, as its publisher set it; 0 before the first.",
-                    totals.last_trade_ts,
-                ),
-                CounterMetricFamily("trades_lost", "Tracked trades that their publisher declared gone.", totals.lost),
-                _histogram("trade_delivery_seconds", "From a trade's ts to its receipt.", ledger.delivery),
-                CounterMetricFamily("sidecar_messages_received", "Messages taken off the socket.", receiver.received),
-                _counters(
-                    "sidecar_messages_rejected", "Messages that broke the contract.", "reason", receiver.rejected
-                ),
-                CounterMetricFamily(
-                    "sidecar_trades_duplicate", "Tracked trades that had been counted before.", ledger.duplicates
-                ),
-                CounterMetricFamily(
-                    "sidecar_trades_out_of_sequence",
-                    "Tracked trades that came before their turn, to be sent again.",
-                    ledger.out_of_sequence,
-                ),
-                GaugeMetricFamily("sidecar_sessions", "Session cursors held.", len(ledger.next_seq)),
-                _histogram(
-                    "sidecar_commit_seconds", "Time of one commit of totals and cursors.", journal.commit_seconds
-                ),
-                CounterMetricFamily(
-                    "sidecar_commit_failures", "Commits that failed; each is tried again.", journal.commit_failures
-                ),
-            ]
+def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    """Body and content type: the text format, or OpenMetrics where the ``Accept`` header asks for it."""
+    try:
+        encode, content_type = choose_encoder(accept)
+    except TypeError:  # a version that is no number
+        encode, content_type = choose_encoder("")
+    return encode(_SnapshotCollector(snapshot)), content_type
+
+
+class _SnapshotCollector(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _families(self._snapshot)
+        yield from _process.collect()
+
+
+def _families(snapshot: Snapshot) -> Iterator[Metric]:
+    totals = snapshot.totals
+    yield _counters("trades", "Trades counted.", "side", totals.trades)
+    yield _counters("volume", "Sum of the quantities of the trades counted, in units traded.", "side", totals.volume)
+    yield GaugeMetricFamily(
+        "last_trade_ts_seconds",
+        "Unix time of the trade counted last, as its publisher set it; 0 before the first.",
+        totals.last_trade_ts,
+    )
+    yield CounterMetricFamily("trades_lost", "Tracked trades that are gone for good.", totals.lost)
+    yield CounterMetricFamily("sidecar_trades_tracked", "Tracked trades counted.", totals.tracked)
+    yield _histogram("trade_delivery_seconds", "From a trade's ts to its receipt.", snapshot.delivery)
+    yield CounterMetricFamily("sidecar_messages_received", "Messages received, valid or not.", snapshot.received)
+    yield _counters("sidecar_messages_rejected", "Messages that broke the contract.", "reason", snapshot.rejected)
+    yield CounterMetricFamily(
+        "sidecar_trades_duplicate", "Tracked trades that had been counted before.", snapshot.duplicates
+    )
+    yield CounterMetricFamily(
+        "sidecar_trades_out_of_sequence",
+        "Tracked trades that came before their turn, to be sent again.",
+        snapshot.out_of_sequence,
+    )
+    yield GaugeMetricFamily("sidecar_sessions", "Session cursors held.", snapshot.sessions)
+    yield _histogram("sidecar_commit_seconds", "Time of one commit of totals and cursors.", snapshot.commit_seconds)
+    yield CounterMetricFamily(
+        "sidecar_commit_failures", "Commits that failed; each is tried again.", snapshot.commit_failures
+    )
 
 
 def _counters[Label: str](name: str, documentation: str, label: str, values: Mapping[Label, float]) -> Metric:

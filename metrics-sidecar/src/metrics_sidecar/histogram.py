@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 from itertools import accumulate, pairwise
+from typing import Self
 
 
 class Histogram:
@@ -12,6 +13,12 @@ class Histogram:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+
+    def copy(self) -> Self:
+        """One that stays as this one is now."""
+        copied = type(self)(*self._bounds)
+        copied._counts, copied.sum = list(self._counts), self.sum
+        return copied
 
     def observe(self, values: Collection[float]) -> None:
         """Count values, in seconds, one or more; of many at once each costs less than one by itself."""

@@ -4,32 +4,37 @@ Delivery follows MoldUDP64 and the FIX session layer: a tracked trade counts onl
 so it counts once however often, and in whatever order, it arrives.
 """
 
-import logging
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard, cast
+from itertools import groupby
+from operator import attrgetter
 
 from metrics_sidecar.histogram import Histogram
-from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
-
-log = logging.getLogger(__name__)
+from metrics_sidecar.messages import REASONS, SIDES, GapFill, Message, Reason, Rejected, Side, Trade
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One consistent set of totals. ``volume`` in units traded, ``last_trade_ts`` in Unix seconds, 0 before any."""
+    """One consistent set of totals. ``volume`` in units traded, ``last_trade_ts`` in Unix seconds, 0 before any.
+
+    ``tracked`` of the trades were tracked; ``lost`` tracked trades were not counted and will not be.
+    """
 
     trades: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))
     volume: dict[Side, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))
     last_trade_ts: float = 0.0
+    tracked: int = 0
     lost: int = 0
+
+
+_session = attrgetter("session")
 
 
 class Ledger:
     """Applies messages to totals and session cursors.
 
-    ``next_seq`` maps a session to its cursor; ``moved`` holds the sessions whose cursor moved since the last commit.
+    ``next_seq`` maps a session to its cursor, ``dirty_sessions`` holds those whose cursor moved since the last commit.
+    The counters of messages start at 0 with each ledger.
     """
 
     def __init__(self, totals: Totals | None = None, next_seq: dict[str, int] | None = None) -> None:
@@ -37,9 +42,12 @@ class Ledger:
         self._trades = dict(totals.trades)
         self._volume = dict(totals.volume)
         self._last_trade_ts = totals.last_trade_ts
+        self._tracked = totals.tracked
         self._lost = totals.lost
         self.next_seq = next_seq or {}
-        self.moved: set[str] = set()
+        self.dirty_sessions: set[str] = set()
+        self.received = 0
+        self.rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self.duplicates = 0
         self.out_of_sequence = 0
         self.delivery = Histogram(
@@ -47,68 +55,61 @@ class Ledger:
         )
 
     def totals(self) -> Totals:
-        return Totals(dict(self._trades), dict(self._volume), self._last_trade_ts, self._lost)
+        return Totals(dict(self._trades), dict(self._volume), self._last_trade_ts, self._tracked, self._lost)
 
-    def apply(self, messages: Sequence[Message], received_at: float) -> None:
-        """Apply messages received at ``received_at``, in Unix seconds, in their order."""
-        runs: defaultdict[str, list[int]] = defaultdict(list)
-        for message in messages:
-            runs[message.session].append(message.seq)
-        runs.pop("", None)
-        if self._are_next(runs):
-            # A gap fill has no number, so all are trades.
-            counted = cast("Sequence[Trade]", messages)
-            self.next_seq.update((session, seqs[-1] + 1) for session, seqs in runs.items())
-            self.moved.update(runs)
-        else:
-            counted = [message for message in messages if self._admit(message)]
+    def apply(self, messages: Sequence[Message], received_at: float) -> list[GapFill | Rejected]:
+        """Apply messages received at ``received_at``, in Unix seconds, in their order.
+
+        Returns those worth a line in the log: rejections, and gap fills that declare trades lost.
+        """
+        counted: list[Trade] = []
+        notable: list[GapFill | Rejected] = []
+        untracked = 0
+        for session, run in groupby(messages, _session):
+            cursor = expected = self.next_seq.get(session, 1)
+            for message in run:
+                if type(message) is not Trade:
+                    skipped = self._skip(message, expected)
+                    expected += skipped
+                    if skipped or type(message) is Rejected:
+                        notable.append(message)
+                elif message.seq == expected:
+                    expected += 1
+                    counted.append(message)
+                elif not message.seq:
+                    untracked += 1
+                    counted.append(message)
+                elif message.seq < expected:
+                    self.duplicates += 1
+                else:
+                    self.out_of_sequence += 1
+            if expected != cursor:
+                self.next_seq[session] = expected
+                self.dirty_sessions.add(session)
+        self.received += len(messages)
+        self._tracked += len(counted) - untracked
         if counted:
             self._count(counted, received_at)
+        return notable
 
-    def _are_next(self, runs: Mapping[str, list[int]]) -> bool:
-        """Whether the numbers of each session are those expected next, without a gap."""
-        for session, seqs in runs.items():
-            expected = self.next_seq.get(session, 1)
-            if seqs != list(range(expected, expected + len(seqs))):
-                return False
-        return True
-
-    def _admit(self, message: Message) -> TypeGuard[Trade]:
-        """Move the cursor by one message; tell whether that is a trade which counts."""
+    def _skip(self, message: GapFill | Rejected, expected: int) -> int:
+        """How far the cursor moves over trades that will not count. They are lost."""
         if isinstance(message, GapFill):
-            self._fill_gap(message)
-            return False
-        session, seq = message.session, message.seq
-        expected = self.next_seq.get(session, 1)
-        if seq == expected:
-            self.next_seq[session] = seq + 1
-            self.moved.add(session)
-        elif seq > expected:
-            self.out_of_sequence += 1
-        elif seq:
-            self.duplicates += 1
-        return seq in {0, expected}
+            skipped = max(0, message.new_seq - expected)
+        else:
+            self.rejected[message.reason] += 1
+            skipped = int(message.seq == expected)
+        self._lost += skipped
+        return skipped
 
     def _count(self, trades: Sequence[Trade], received_at: float) -> None:
-        quantities: dict[Side, list[float]] = {side: [] for side in SIDES}
-        for trade in trades:
-            quantities[trade.side].append(trade.qty)
         for side in SIDES:
-            self._trades[side] += len(quantities[side])
-            self._volume[side] += sum(quantities[side])
+            quantities = [trade.qty for trade in trades if trade.side == side]
+            self._trades[side] += len(quantities)
+            self._volume[side] += sum(quantities)
         self._last_trade_ts = trades[-1].ts
         delays = [received_at - trade.ts for trade in trades]
         # Two clocks may disagree by more than the trade took.
         if min(delays) < 0:
             delays = [max(0.0, delay) for delay in delays]
         self.delivery.observe(delays)
-
-    def _fill_gap(self, gap: GapFill) -> None:
-        missing = gap.new_seq - self.next_seq.get(gap.session, 1)
-        if missing > 0:
-            log.warning(
-                "session %s: %d trades are gone for good, those before seq %d", gap.session, missing, gap.new_seq
-            )
-            self._lost += missing
-            self.next_seq[gap.session] = gap.new_seq
-            self.moved.add(gap.session)

@@ -1,134 +1,185 @@
-"""The wire contract: what a message may be, and why one is rejected.
+"""The wire contract: what a frame holds, and why a part of it is rejected.
 
-The contract itself is ``contract/trade.schema.json``; one message is one UTF-8 JSON object in one ZeroMQ frame.
+The contract is ``contract/trade.schema.json``. A frame is UTF-8 text with any number of messages, one JSON object each.
+Whether a message is valid depends on its frame alone.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Literal, final, get_args
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Annotated, Any, Literal, final, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-MAX_BYTES = 65_536
+MAX_BYTES = 2**20
+MAX_SEQ = 10**12
 SESSION = r"^[A-Za-z0-9._-]{1,64}$"
+SYMBOL = r"^[A-Za-z0-9._:/-]{1,32}$"
 
 type Side = Literal["buy", "sell"]
 type Reason = Literal[
-    "multipart",
-    "too_large",
-    "not_utf8",
-    "not_json",
-    "not_object",
-    "unknown_type",
-    "missing_field",
-    "invalid_field",
+    "too_large", "not_utf8", "not_json", "not_object", "unknown_type", "missing_field", "invalid_field"
 ]
 
 SIDES: tuple[Side, ...] = get_args(Side.__value__)
 REASONS: tuple[Reason, ...] = get_args(Reason.__value__)
 
 
+@final
 class Trade(Struct, tag_field="type", tag="trade", gc=False):
-    """One trade: ``qty`` in units traded, ``ts`` in Unix seconds. ``seq`` is 0 where the trade is not tracked."""
+    """One trade: ``qty`` in units, ``ts`` in Unix seconds, ``price`` per unit.
+
+    ``session`` is "" and ``seq`` 0 where the trade is not tracked; ``symbol`` is "" and ``price`` 0 where it has none.
+    """
 
     side: Literal["buy", "sell"]
-    qty: Annotated[float, Meta(ge=0)]
-    ts: float
-    session: Annotated[str, Meta(min_length=1)] = ""
-    # The number after a trade's own must still fit a signed 64-bit integer.
-    seq: Annotated[int, Meta(ge=1, le=2**63 - 2)] = 0
+    qty: Annotated[float, Meta(ge=0, le=1e12)]
+    ts: Annotated[float, Meta(ge=0, le=1e11)]
+    session: Annotated[str, Meta(min_length=1, max_length=64)] = ""
+    seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)] = 0
+    symbol: Annotated[str, Meta(min_length=1, max_length=32)] = ""
+    price: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
 
 
 @final
 class GapFill(Struct, tag_field="type", tag="gap_fill", gc=False):
-    """The publisher's word that every trade of ``session`` below ``new_seq`` will not come again."""
+    """The trades of ``session`` below ``new_seq`` that were not counted yet will not come again."""
 
-    session: Annotated[str, Meta(min_length=1)]
-    new_seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
-    # It is none of the session's trades.
-    seq: ClassVar[int] = 0
-
-
-type Message = Trade | GapFill
+    session: Annotated[str, Meta(min_length=1, max_length=64)]
+    new_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ + 1)]
 
 
 @final
-class _TrackedTrade[Session: str](Trade, tag=False, forbid_unknown_fields=True, kw_only=True, gc=False):
-    """A trade that is tracked, with no further fields: nothing in its frame is skipped unread."""
+class Rejected(Struct, gc=False):
+    """A message that breaks the contract, and its first bytes.
 
-    # A tag may be missing where there is nothing to tell apart by it, a field may not.
-    type: Literal["trade"]
-    session: Session
-    seq: Annotated[int, Meta(ge=1, le=2**63 - 2)]
-
-
-class Rejected(Exception):
-    """A message that breaks the contract. ``reason`` is one of `REASONS`."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-
-
-_decode: Callable[[bytes], Message] = msgspec.json.Decoder(Trade | GapFill).decode
-_is_session = re.compile(SESSION).fullmatch
-_REQUIRED = {"trade": ("side", "qty", "ts"), "gap_fill": ("session", "new_seq")}
-
-
-def tracked_decoder(sessions: Iterable[str]) -> Callable[[bytes], Trade]:
-    """A decoder of tracked trades of these sessions without further fields; it does not look at the size of the frame.
-
-    At all else it raises msgspec.DecodeError or UnicodeDecodeError, and leaves it to `decode`.
+    ``session`` and ``seq`` are those of an invalid trade where both are valid themselves, else "" and 0.
     """
-    names = tuple(sessions)
-    # Nothing in JSON is an UnsetType: who knows no session takes nothing.
-    session: Any = Literal.__getitem__(names) if names else msgspec.UnsetType
-    return msgspec.json.Decoder(_TrackedTrade[session]).decode
+
+    reason: Reason
+    detail: str
+    start: bytes
+    session: str = ""
+    seq: int = 0
 
 
-def decode(frame: bytes) -> Message:
-    """Read one frame.
+type Message = Trade | GapFill | Rejected
+
+_REQUIRED = {"trade": ("side", "qty", "ts"), "gap_fill": ("session", "new_seq")}
+_EXCERPT = 80
+_decode_lines = msgspec.json.Decoder(Trade | GapFill).decode_lines
+_is_session = re.compile(SESSION).fullmatch
+_is_symbol = re.compile(SYMBOL).fullmatch
+_lines_that_are_not_blank = re.compile(rb"[^ \t\r\n][^\n]*").finditer
+
+_NOT_JSON = object()
+
+
+def decode(*frames: bytes) -> Iterable[Message]:
+    """The messages in the frames, in order.
+
+    Each frame stands for itself. They are taken together because valid ones cost less that way. A list if all are
+    valid. Otherwise an iterator that reads as it is advanced, in linear time whatever the bytes.
+    """
+    try:
+        return _decode_valid(frames)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return chain.from_iterable(map(_decode_frame, frames))
+
+
+def _decode_valid(frames: Sequence[bytes]) -> list[Trade | GapFill]:
+    """All messages of the frames.
 
     Raises:
-        Rejected: it is not a message of the contract.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: one of them is invalid.
     """
+    if max(map(len, frames), default=0) > MAX_BYTES:
+        raise msgspec.ValidationError(f"a frame may have {MAX_BYTES} bytes")
+    # The decoder does not look at the text of fields that it skips.
+    if not all(map(bytes.isascii, frames)):
+        for frame in frames:
+            frame.decode()
+    messages = list(chain.from_iterable(map(_decode_lines, frames)))
+    _check(messages)
+    return messages
+
+
+def _check(messages: Sequence[Trade | GapFill]) -> None:
+    """Apply the rules that the decoder cannot express, the patterns once per distinct value.
+
+    Raises:
+        msgspec.ValidationError: one is broken.
+    """
+    trades = [message for message in messages if type(message) is Trade]
+    tracked = {trade.session for trade in trades if trade.seq}
+    untracked = {trade.session for trade in trades if not trade.seq}
+    if "" in tracked or any(untracked):
+        raise msgspec.ValidationError("session and seq come together or not at all")
+    filled = {message.session for message in messages} - untracked if len(trades) < len(messages) else set()
+    if not all(map(_is_session, tracked | filled)):
+        raise msgspec.ValidationError(f"session must match {SESSION}")
+    if not all(map(_is_symbol, {trade.symbol for trade in trades} - {""})):
+        raise msgspec.ValidationError(f"symbol must match {SYMBOL}")
+
+
+def _decode_frame(frame: bytes) -> Iterable[Message]:
+    """The messages of one frame. Where not all are valid it is one JSON value, or each line is judged as a frame."""
     if len(frame) > MAX_BYTES:
-        raise Rejected("too_large", f"{len(frame)} bytes, at most {MAX_BYTES} are allowed")
+        return [Rejected("too_large", f"{len(frame)} bytes, at most {MAX_BYTES} are allowed", frame[:_EXCERPT])]
     try:
-        # The decoder does not look at the text of fields that it skips.
-        frame.decode()
-        message = _decode(frame)
-    except UnicodeDecodeError as error:
-        raise Rejected("not_utf8", str(error)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _rejection(frame, str(error)) from None
-    _check_session(message)
-    return message
+        return _decode_valid([frame])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # The decoder quotes what it met, which may be long.
+        detail, is_utf8 = str(error)[:200], not isinstance(error, UnicodeDecodeError)
+    value = _parse(frame)
+    if value is _NOT_JSON and b"\n" in frame.strip(b" \t\r\n"):
+        return chain.from_iterable(_decode_frame(line.group()) for line in _lines_that_are_not_blank(frame))
+    reason = _reason(value) if is_utf8 else "not_utf8"
+    return [Rejected(reason, detail, frame[:_EXCERPT], *_place(value))]
 
 
-def _check_session(message: Message) -> None:
-    if message.session and not _is_session(message.session):
-        raise Rejected("invalid_field", f"session: must match {SESSION}")
-    if isinstance(message, Trade) and bool(message.session) != bool(message.seq):
-        missing = "seq" if message.session else "session"
-        raise Rejected("missing_field", f"{missing}: session and seq come together or not at all")
+def _number(digits: str) -> float:
+    # int() takes quadratic time, and no more than 4,300 digits.
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
-def _rejection(frame: bytes, detail: str) -> Rejected:
-    """Why the decoder would not take the frame."""
+_json = json.JSONDecoder(parse_int=_number)
+
+
+def _parse(frame: bytes) -> Any:
+    """The one JSON value that the frame is, or `_NOT_JSON`.
+
+    NaN and 1e999 are values too: they are JSON enough to be told what is wrong with them.
+    """
     try:
-        # It takes NaN and 1e999 too: those are JSON enough to be told what is wrong with them.
-        value = json.loads(frame.decode(), parse_int=float)
+        return _json.decode(frame.decode(errors="replace"))
     except (json.JSONDecodeError, RecursionError):
-        return Rejected("not_json", detail)
+        return _NOT_JSON
+
+
+def _reason(value: Any) -> Reason:
+    if value is _NOT_JSON:
+        return "not_json"
     if not isinstance(value, dict):
-        return Rejected("not_object", detail)
+        return "not_object"
     if "type" not in value:
-        return Rejected("missing_field", detail)
-    # In a list, as what a sender calls its type may be nothing that a dict can look up.
+        return "missing_field"
+    # In a list: what a sender calls its type may be nothing that a dict can look up.
     if value["type"] not in list(_REQUIRED):
-        return Rejected("unknown_type", detail)
-    missing = [field for field in _REQUIRED[value["type"]] if field not in value]
-    return Rejected("missing_field" if missing else "invalid_field", detail)
+        return "unknown_type"
+    required = _REQUIRED[value["type"]]
+    # A trade has session and seq both or neither.
+    if value["type"] == "trade" and ("session" in value or "seq" in value):
+        required += ("session", "seq")
+    return "invalid_field" if all(field in value for field in required) else "missing_field"
+
+
+def _place(value: Any) -> tuple[str, int]:
+    """Session and seq of a trade, if both are valid."""
+    if isinstance(value, dict) and value.get("type") == "trade":
+        session, seq = value.get("session"), value.get("seq")
+        if type(seq) is int and 1 <= seq <= MAX_SEQ and isinstance(session, str) and _is_session(session):
+            return session, seq
+    return "", 0

@@ -18,10 +18,10 @@ _FORMS = {
 
 
 class SettingError(Exception):
-    """A setting that cannot work. The message is one line: the key, its value, what is wrong, the way out."""
+    """A setting that cannot work. The message is one line: the key, its value, what is wrong, the remedy."""
 
-    def __init__(self, key: str, value: str, cause: str, way_out: str) -> None:
-        super().__init__(f"{key}={value}: {cause}. {way_out}")
+    def __init__(self, key: str, value: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{key}={value}: {cause}. {remedy}")
 
 
 def _endpoint(value: str) -> str:
@@ -33,7 +33,7 @@ def _endpoint(value: str) -> str:
 
 
 class Settings(BaseModel):
-    """The side-car's settings. ``state`` is None where totals are kept in memory only."""
+    """The sidecar's settings. ``state`` is None where totals are kept in memory only."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

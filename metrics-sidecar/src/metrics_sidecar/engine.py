@@ -1,0 +1,199 @@
+"""The one thread that owns socket, ledger and store. All others ask it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from metrics_sidecar.exposition import Snapshot
+from metrics_sidecar.histogram import Histogram
+from metrics_sidecar.inlet import MEMORY_LIMIT, Inlet
+from metrics_sidecar.messages import Message, decode
+from metrics_sidecar.questions import NoAnswer, Questions
+from metrics_sidecar.store import Cursor, Store, StoreError
+from metrics_sidecar.throttle import Throttle
+
+COMMIT_INTERVAL = 0.05
+FORGET_INTERVAL = 3600.0
+
+_POLL_SECONDS = 0.05
+# Messages that are applied in one go, while questions wait. Each takes some microseconds at most.
+_SLICE = 1_000
+# A publisher that goes on and on must not keep a stop from ending, nor a disk that hangs.
+_DRAIN_SECONDS = 1.0
+_JOIN_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Counts what arrives from `start` to `stop`; the endpoint is bound at once.
+
+    `snapshot`, `cursor` and `problem` are for `ask` only: they run in the engine's thread.
+
+    Args:
+        endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
+        store: where totals and cursors are kept. The engine closes it.
+        memory_limit: bytes by which senders may make the process grow.
+
+    Raises:
+        BindError: the endpoint cannot be bound.
+        StoreError: the state cannot be read.
+    """
+
+    def __init__(self, endpoint: str, store: Store, *, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._store = store
+        self._ledger = store.load()
+        self._totals = self._ledger.totals()
+        self._messages: Iterator[Message] = iter(())
+        self._received_at = 0.0
+        self._uncommitted = False
+        self._commit_at = 0.0
+        # Not at once: a publisher that was away as long as the sidecar still has to ask for its cursor.
+        self._forget_at = time.monotonic() + FORGET_INTERVAL
+        self._commit_seconds = Histogram(
+            0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0
+        )
+        self._commit_failures = 0
+        self._problem: str | None = None
+        self._throttle = Throttle()
+        self._questions = Questions()
+        self._inlet = Inlet(endpoint, self._questions.wake, memory_limit)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is bound."""
+        return self._inlet.endpoint
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take what has arrived, commit, and release socket and store. It gives up when the disk hangs."""
+        self._stopping.set()
+        self._questions.wake_up()
+        self._thread.join(_JOIN_SECONDS)
+        if self._thread.is_alive():
+            log.error("the engine does not stop: what is not committed is dropped, and comes again where it is tracked")
+
+    async def ask[Answer](self, question: Callable[[], Answer]) -> Answer:
+        """Run a question in the engine's thread.
+
+        Raises:
+            NoAnswer: the engine is not running, or busy for too long.
+            StoreError: the question raised it.
+        """
+        if not self._thread.is_alive():
+            raise NoAnswer("the engine is not running")
+        return await self._questions.ask(question)
+
+    def problem(self) -> str | None:
+        """Why nothing is received, None while it is."""
+        return self._problem
+
+    def cursor(self, session: str) -> Cursor:
+        """The committed cursor of a session.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return self._store.cursor(session)
+
+    def snapshot(self) -> Snapshot:
+        """Take what has arrived, up to a batch, and commit. While that fails the totals are those committed last."""
+        self._take()
+        self._commit()
+        ledger = self._ledger
+        return Snapshot(
+            totals=self._totals,
+            received=ledger.received,
+            rejected=dict(ledger.rejected),
+            duplicates=ledger.duplicates,
+            out_of_sequence=ledger.out_of_sequence,
+            sessions=len(ledger.next_seq),
+            delivery=ledger.delivery.copy(),
+            commit_seconds=self._commit_seconds.copy(),
+            commit_failures=self._commit_failures,
+        )
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._questions.answer()
+                self._commit_when_due()
+                if self._problem:
+                    self._questions.wait(_POLL_SECONDS)
+                elif not self._take():
+                    self._inlet.wait(_POLL_SECONDS)
+                self._relieve()
+            self._drain()
+        finally:
+            self._inlet.close()
+            self._store.close()
+
+    def _drain(self) -> None:
+        """Take and commit what has arrived."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        self._questions.answer()
+        # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
+        while time.monotonic() < deadline and (self._take() or self._inlet.wait(_POLL_SECONDS)):
+            self._questions.answer()
+            self._commit_when_due()
+        self._commit()
+        if self._problem:
+            log.error("%s; what was received since is dropped, and comes again where it is tracked", self._problem)
+
+    def _take(self) -> bool:
+        """Apply some of what has arrived. False if there is nothing, or nothing is taken as commits fail."""
+        if self._problem:
+            return False
+        messages = list(islice(self._messages, _SLICE))
+        if not messages:
+            frames = self._inlet.receive()
+            if not frames:
+                return False
+            self._received_at = time.time()
+            self._messages = iter(decode(*frames))
+            messages = list(islice(self._messages, _SLICE))
+        for notable in self._ledger.apply(messages, self._received_at):
+            self._throttle.warn_of(notable)
+        self._uncommitted = True
+        return True
+
+    def _relieve(self) -> None:
+        if self._inlet.relieve():
+            log.warning("senders took too much memory; closed all connections, tracked trades come again")
+
+    def _commit_when_due(self) -> None:
+        if time.monotonic() >= self._commit_at:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Commit what was applied, if anything was. While that fails the problem says why, and nothing is forgotten."""
+        if not self._uncommitted:
+            return
+        started = time.monotonic()
+        self._commit_at = started + COMMIT_INTERVAL
+        try:
+            self._totals = self._store.commit(self._ledger)
+            if started >= self._forget_at:
+                self._forget_at = started + FORGET_INTERVAL
+                self._store.forget_idle(self._ledger)
+        except StoreError as error:
+            self._fail(error)
+            return
+        self._commit_seconds.observe([time.monotonic() - started])
+        self._uncommitted = False
+        if self._problem:
+            log.info("committing again")
+            self._problem = None
+
+    def _fail(self, error: StoreError) -> None:
+        self._commit_failures += 1
+        problem = f"cannot commit: {error.cause}"
+        if problem != self._problem:
+            log.error("%s; nothing is received until it succeeds", problem)
+        self._problem = problem

@@ -1,0 +1,142 @@
+"""The ZeroMQ PULL socket where trades arrive, and the bound on the memory that senders can take."""
+
+import errno
+import os
+import socket
+import time
+from itertools import repeat
+from pathlib import Path
+
+import zmq
+
+from metrics_sidecar.settings import TCP, try_bind
+
+MEMORY_LIMIT = 512 * 2**20
+
+_MAX_FRAME = 2 * 2**20
+# A batch: enough to share its costs, little enough to be read in some milliseconds.
+_BATCH_FRAMES = 2_000
+_BATCH_BYTES = 2**18
+# Of each sender: it counts messages, and publishers send up to 64 KiB in each.
+_HIGH_WATER_MARK = 64
+_GUARD_INTERVAL = 0.1
+# An enumeration's member takes longer to become a number.
+_DONTWAIT = int(zmq.DONTWAIT)
+
+
+class BindError(Exception):
+    """The endpoint cannot be bound: why, and what to do about it."""
+
+    def __init__(self, number: int) -> None:
+        if number == errno.EADDRINUSE:
+            self.cause = "another program listens there"
+            self.remedy = "Stop it (another sidecar?), or choose another port"
+        else:
+            self.cause = os.strerror(number)
+            self.remedy = "Use an address of this machine, such as tcp://0.0.0.0:5555"
+        super().__init__(self.cause)
+
+
+class Inlet:
+    """A bound PULL socket.
+
+    ZeroMQ bounds a frame, and the messages that wait, but not the frames of one message. Where it holds more than
+    ``memory_limit`` bytes above what the process had at first, `relieve` drops all of it with the connections; tracked
+    trades come again. That takes Linux's ``/proc``: elsewhere the memory is not bounded.
+
+    Args:
+        endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
+        wake: a socket that ends `wait` when it becomes readable.
+        memory_limit: in bytes.
+
+    Raises:
+        BindError: the endpoint cannot be bound.
+    """
+
+    def __init__(self, endpoint: str, wake: socket.socket, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._wake = wake
+        self._limit = _resident_bytes() + memory_limit
+        self._look_at = 0.0
+        self.endpoint = endpoint
+        self._bind()
+
+    def _bind(self) -> None:
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
+        self._socket.set(zmq.RCVHWM, _HIGH_WATER_MARK)
+        # A larger frame costs its sender the connection.
+        self._socket.set(zmq.MAXMSGSIZE, _MAX_FRAME)
+        try:
+            self._socket.bind(self.endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise BindError(error.errno or 0) from None
+        self.endpoint = self._socket.get_string(zmq.LAST_ENDPOINT)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._wake, zmq.POLLIN)
+
+    def receive(self) -> list[bytes]:
+        """The frames that are there, up to a batch."""
+        frames: list[bytes] = []
+        size = 0
+        try:
+            for frame in map(self._socket.recv, repeat(_DONTWAIT, _BATCH_FRAMES)):
+                frames.append(frame)
+                size += len(frame)
+                if size >= _BATCH_BYTES:
+                    break
+        except zmq.Again:
+            pass
+        return frames
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something arrives or the wake-up socket is readable; False if neither came in time."""
+        return bool(self._poller.poll(int(seconds * 1000)))
+
+    def relieve(self) -> bool:
+        """Drop what ZeroMQ holds if the process has outgrown its limit; tell whether that was so.
+
+        Raises:
+            BindError: another program has taken the endpoint meanwhile.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _GUARD_INTERVAL
+        if _resident_bytes() < self._limit:
+            return False
+        self.close()
+        self._bind()
+        return True
+
+    def close(self) -> None:
+        """Unbind. It returns once all that ZeroMQ held is gone."""
+        self._socket.close(linger=0)
+        self._context.term()
+
+
+def require_bindable(endpoint: str) -> None:
+    """Bind a TCP endpoint and release it, without a socket that a publisher could connect to.
+
+    Raises:
+        BindError: the endpoint cannot be bound.
+    """
+    tcp = TCP.fullmatch(endpoint)
+    if not tcp:
+        return
+    try:
+        try_bind("0.0.0.0" if tcp["host"] == "*" else tcp["host"].strip("[]"), int(tcp["port"]))
+    except socket.gaierror:
+        pass  # perhaps the name of a network interface, which ZeroMQ knows
+    except OSError as error:
+        raise BindError(error.errno or 0) from None
+
+
+def _resident_bytes() -> int:
+    """The resident memory of this process, 0 where there is no ``/proc``."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except FileNotFoundError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
