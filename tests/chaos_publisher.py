@@ -2,7 +2,9 @@
 
 import json
 import mmap
+import os
 import random
+import signal
 import struct
 import sys
 import time
@@ -11,9 +13,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import trading_app.journal
 from trading_app.messages import SIDES, Side
-from trading_app.outbox import FileOutbox
+from trading_app.outbox import Outbox, OutboxError
 from trading_app.publisher import TradePublisher
+from trading_app.segment import Segment
 
 RECORD = struct.Struct("q")
 
@@ -27,7 +31,11 @@ def orders(seed: str) -> Iterator[tuple[Side, float]]:
 
 @dataclass
 class Task:
-    """What to publish where: ``count`` trades at ``rate`` a second. The record of each session goes to ``records``."""
+    """What to publish where: ``count`` trades at ``rate`` a second. The record of each session goes to ``records``.
+
+    ``segment_bytes`` is the size of a segment, 0 for the default. ``deaths`` is the probability of being killed each
+    time a segment is made or deleted.
+    """
 
     address: str
     url: str
@@ -36,6 +44,29 @@ class Task:
     seed: str
     count: int
     rate: float
+    segment_bytes: int = 0
+    deaths: float = 0.0
+
+
+class DeadlyOutbox(Outbox):
+    """An outbox whose process may be killed before and after each change of its files."""
+
+    deaths = 0.0
+
+    def create(self, size: int) -> Segment:
+        self._may_die()
+        segment = super().create(size)
+        self._may_die()
+        return segment
+
+    def remove(self, segment: Segment) -> None:
+        self._may_die()
+        super().remove(segment)
+        self._may_die()
+
+    def _may_die(self) -> None:
+        if random.random() < self.deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def publish(task: Task) -> None:
@@ -43,14 +74,18 @@ def publish(task: Task) -> None:
 
     The record of a session is a file of its name: the number of calls of `publish` that have returned, then the seed.
     """
-    outbox = FileOutbox(Path(task.outbox))
-    record = Path(task.records) / outbox.sessions[-1].name
+    if task.segment_bytes:
+        trading_app.journal.SEGMENT_BYTES = task.segment_bytes
+    outbox = DeadlyOutbox(Path(task.outbox))
+    outbox.deaths = task.deaths
+    publisher = TradePublisher(task.address, sidecar_url=task.url, outbox=outbox)
+    record = Path(task.records) / publisher.session
     record.write_bytes(RECORD.pack(0) + task.seed.encode())
     with record.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        publisher = TradePublisher(task.address, sidecar_url=task.url, outbox=outbox)
         started = time.monotonic()
         for number, (side, qty) in enumerate(islice(orders(task.seed), task.count), 1):
-            publisher.publish(side, qty)
+            while not is_published(publisher, side, qty):
+                time.sleep(0.05)
             RECORD.pack_into(memory, 0, number)
             ahead = started + number / task.rate - time.monotonic()
             if ahead > 0.001:
@@ -58,6 +93,16 @@ def publish(task: Task) -> None:
         while not publisher.flush(1.0):
             continue
         publisher.close()
+
+
+def is_published(publisher: TradePublisher, side: Side, qty: float) -> bool:
+    """Publish; False where the disk is full."""
+    try:
+        publisher.publish(side, qty)
+    except OutboxError as error:
+        print(error, flush=True)
+        return False
+    return True
 
 
 if __name__ == "__main__":

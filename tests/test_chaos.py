@@ -9,14 +9,15 @@ import pytest
 SMALL = chaos.Plan(trades=6_000, sidecar_kills=4, publisher_kills=1)
 
 
-@pytest.mark.parametrize("scenario", ["kill", "freeze", "close-port", "reload", "overflow", "amnesia"])
+@pytest.mark.parametrize("scenario", ["kill", "freeze", "close-port", "rollover", "reload", "overflow", "amnesia"])
 def test_every_trade_counts_once(scenario: str, tmp_path: Path) -> None:
     assert chaos.SCENARIOS[scenario](tmp_path, SMALL).problems == []
 
 
-def test_every_trade_counts_once_on_a_full_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scenario", ["fill-disk", "fill-outbox"])
+def test_every_trade_counts_once_on_a_full_disk(scenario: str, tmp_path: Path) -> None:
     if os.geteuid() != 0 or not Path("/proc").exists():
         pytest.fail("needs root and Linux") if os.environ.get("CI") else pytest.skip(
             "needs root and Linux: a small disk"
         )
-    assert chaos.SCENARIOS["fill-disk"](tmp_path, SMALL).problems == []
+    assert chaos.SCENARIOS[scenario](tmp_path, SMALL).problems == []

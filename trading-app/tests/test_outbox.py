@@ -226,14 +226,21 @@ def test_on_a_full_disk_a_trade_is_refused_and_the_next_is_taken_once_there_is_r
     journal.close()
 
 
-def test_a_disk_that_is_full_at_the_start_is_said_to_be(small_disk: Path) -> None:
+def test_on_a_disk_that_is_full_at_the_start_old_trades_are_sent_and_new_ones_refused(small_disk: Path) -> None:
+    journal = open_journal(small_disk / "bot", 8_000)
+    session = publish(journal, 3)
+    journal.close()
     with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
+    again = open_journal(small_disk / "bot", 8_000)
+    assert sent_from(again) == [(session, 1), (session, 2), (session, 3)]
     with pytest.raises(OutboxError, match="No space left"):
-        open_journal(small_disk / "bot")
-    (small_disk / "ballast").unlink()
-    open_journal(small_disk / "bot", 8_000).close()
+        publish(again, 1)
+    again.commit(session, 4)
+    again.tidy()
+    publish(again, 1)
+    again.close()
 
 
 def sqlite_outbox(path: Path, messages: list[tuple[str, int, bytes]]) -> None:

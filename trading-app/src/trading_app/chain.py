@@ -40,7 +40,7 @@ class Chain:
     Segments that are removed or emptied leave the storage with the next `tidy`.
 
     Raises:
-        OutboxError: the storage cannot be read, or has no room.
+        OutboxError: the storage cannot be read.
     """
 
     def __init__(self, storage: Storage, size: int, session: str) -> None:
@@ -51,10 +51,11 @@ class Chain:
         self._emptied: deque[Segment] = deque()
         try:
             recovered = storage.load()
-            self.head = self.tail = storage.create(size).begin(session, 1)
         except OutboxError:
             storage.close()
             raise
+        # Without room on the disk, what is there can be sent all the same.
+        self.head = self.tail = Segment(bytearray()).begin(session, 1)
         for segment in reversed(recovered):
             segment.next, self.head = self.head, segment
 

@@ -59,7 +59,7 @@ class Journal:
         # Old name, first number: new name.
         self._renumbered: dict[str, tuple[int, str]] = {}
         self._session_ends = time.time() + SESSION_SECONDS
-        self._make_room(0.0)
+        self._set_roll()
 
     def append(self, side: Side, qty: float, ts: float, symbol: str | None = None, price: float | None = None) -> Trade:
         """Number a trade and keep it.

@@ -69,7 +69,7 @@ class Outbox:
             OutboxError: a file cannot be read.
         """
         try:
-            return [segment for path in self._files() for segment in self._read(path)]
+            return [segment for path in _files(self.path) for segment in self._read(path)]
         except OSError as error:
             raise _unusable(self.path, error) from None
 
@@ -122,23 +122,16 @@ class Outbox:
         """What becomes of trades that are here at the end."""
         return f"they stay in {self.path} for the next process"
 
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.path.iterdir() if _SEGMENT.fullmatch(path.name))
-
     def _next_path(self) -> Path:
-        files = self._files()
+        files = _files(self.path)
         number = int(files[-1].stem) + 1 if files else 1
         return self.path / f"{number:012}.journal"
 
     def _read(self, path: Path) -> list[Segment]:
-        size = path.stat().st_size
-        if size:
-            with path.open("r+b") as file:
-                segments = read_segments(mmap.mmap(file.fileno(), size), path)
-            if segments:
-                return segments
-        path.unlink()
-        return []
+        segments = read_segments(path)
+        if not segments:
+            path.unlink()
+        return segments
 
     def _take_over(self, other: Path) -> None:
         """Move the segments of a folder that no process holds any more behind our own."""
@@ -149,11 +142,15 @@ class Outbox:
         with lock:
             try:
                 _open_folder(other)
-                for path in sorted(path for path in other.iterdir() if _SEGMENT.fullmatch(path.name)):
+                for path in _files(other):
                     path.rename(self._next_path())
                 shutil.rmtree(other)
             except (OSError, sqlite3.Error) as error:
                 log.warning("%s: %s. Its trades stay there", other, error)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
 
 
 def open_outbox(folder: str, name: str) -> Outbox | Memory:

@@ -76,6 +76,11 @@ class TradePublisher:
         return trade
 
     @property
+    def session(self) -> str:
+        """The session that the next trade is numbered in. It changes when a publisher was idle for a day."""
+        return self._journal.newest[0]
+
+    @property
     def capacity(self) -> int:
         """How many trades wait before the oldest are dropped."""
         return self._journal.capacity

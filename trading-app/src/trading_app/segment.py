@@ -83,11 +83,18 @@ def gap_line(segment: Segment) -> bytes:
     return encode(GapFill(segment.session, segment.next_seq)) + b"\n"
 
 
-def read_segments(buffer: mmap.mmap, path: Path) -> list[Segment]:
+def read_segments(path: Path) -> list[Segment]:
     """What a file holds, oldest first: one segment, or several where lines between them are damaged.
 
     The last of them has the path, so the file can go when the last of them goes.
+
+    Raises:
+        OSError: the file cannot be read.
     """
+    if not path.stat().st_size:
+        return []
+    with path.open("r+b") as file:
+        buffer = mmap.mmap(file.fileno(), 0)
     segments: list[Segment] = []
     for start, end, message in _messages(bytes(buffer)):
         last = segments[-1] if segments else None

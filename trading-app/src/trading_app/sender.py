@@ -85,10 +85,10 @@ class Sender:
         ask_at = time.monotonic() + ASK_SECONDS
         while not self._is_done():
             self._send(until=min(ask_at, self._stop_at))
-            self._tidy()
             if time.monotonic() >= ask_at:
                 self._ask()
                 ask_at = time.monotonic() + ASK_SECONDS
+            self._tidy()
             self._sleep(until=ask_at)
         self._close()
 
