@@ -219,7 +219,7 @@ def test_two_side_cars_cannot_share_a_state_file(sidecar: Start, tmp_path: Path)
     first = sidecar()
     ended = run(Sidecar(tmp_path, PROGRAM, SIDECAR_STATE=first.settings["SIDECAR_STATE"]))
     assert ended.returncode == 1
-    assert "another side-car holds this file" in ended.stderr
+    assert "another sidecar holds this file" in ended.stderr
 
 
 def run(sidecar: Sidecar) -> subprocess.CompletedProcess[str]:

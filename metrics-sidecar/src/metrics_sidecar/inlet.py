@@ -4,7 +4,8 @@ import errno
 import os
 import socket
 import time
-from itertools import repeat
+from contextlib import suppress
+from itertools import accumulate, filterfalse, repeat
 from pathlib import Path
 
 import zmq
@@ -15,10 +16,10 @@ MEMORY_LIMIT = 512 * 2**20
 
 _MAX_FRAME = 2 * 2**20
 # A batch: enough to share its costs, little enough to be read in some milliseconds.
-_BATCH_FRAMES = 2_000
+_BATCH_FRAMES = 1_000
 _BATCH_BYTES = 2**18
 # Of each sender: it counts messages, and publishers send up to 64 KiB in each.
-_HIGH_WATER_MARK = 64
+_HIGH_WATER_MARK = 128
 _GUARD_INTERVAL = 0.1
 # An enumeration's member takes longer to become a number.
 _DONTWAIT = int(zmq.DONTWAIT)
@@ -79,15 +80,12 @@ class Inlet:
     def receive(self) -> list[bytes]:
         """The frames that are there, up to a batch."""
         frames: list[bytes] = []
-        size = 0
-        try:
-            for frame in map(self._socket.recv, repeat(_DONTWAIT, _BATCH_FRAMES)):
-                frames.append(frame)
-                size += len(frame)
+        arriving = map(self._socket.recv, repeat(_DONTWAIT, _BATCH_FRAMES))
+        with suppress(zmq.Again):
+            # append() returns None, so none is filtered out.
+            for size in accumulate(map(len, filterfalse(frames.append, arriving))):
                 if size >= _BATCH_BYTES:
                     break
-        except zmq.Again:
-            pass
         return frames
 
     def wait(self, seconds: float) -> bool:
