@@ -131,7 +131,7 @@ def test_any_other_invalid_trade_moves_nothing(seq: int) -> None:
 
 
 def test_rejections_and_losses_are_notable() -> None:
-    batch = [trade(seq=1), gap_fill(2), gap_fill(3), rejected(), rejected(3)]
+    batch: list[Message] = [trade(seq=1), gap_fill(2), gap_fill(3), rejected(), rejected(3)]
     assert Ledger().apply(batch, 100.0) == batch[2:]
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -197,7 +198,7 @@ def test_invalid_messages_are_read_as_they_are_asked_for() -> None:
 
 
 VALID = encode() + b"\n"
-HOSTILE = {
+HOSTILE: dict[str, Callable[[int], bytes]] = {
     "brackets": lambda size: b"[" * size,
     "brackets in lines": lambda size: b"[\n" * (size // 2),
     "objects in lines": lambda size: b"{}\n" * (size // 3),

@@ -1,6 +1,7 @@
 """The ZeroMQ PULL socket where trades arrive, and the bound on the memory that senders can take."""
 
 import errno
+import logging
 import os
 import socket
 import time
@@ -23,6 +24,8 @@ _HIGH_WATER_MARK = 128
 _GUARD_INTERVAL = 0.1
 # An enumeration's member takes longer to become a number.
 _DONTWAIT = int(zmq.DONTWAIT)
+
+log = logging.getLogger(__name__)
 
 
 class BindError(Exception):
@@ -92,21 +95,21 @@ class Inlet:
         """Wait until something arrives or the wake-up socket is readable; False if neither came in time."""
         return bool(self._poller.poll(int(seconds * 1000)))
 
-    def relieve(self) -> bool:
-        """Drop what ZeroMQ holds if the process has outgrown its limit; tell whether that was so.
+    def relieve(self) -> None:
+        """Drop what ZeroMQ holds if the process has outgrown its limit.
 
         Raises:
             BindError: another program has taken the endpoint meanwhile.
         """
         now = time.monotonic()
         if now < self._look_at:
-            return False
+            return
         self._look_at = now + _GUARD_INTERVAL
         if _resident_bytes() < self._limit:
-            return False
+            return
+        log.warning("senders took too much memory: closing all connections; tracked trades come again")
         self.close()
         self._bind()
-        return True
 
     def close(self) -> None:
         """Unbind. It returns once all that ZeroMQ held is gone."""
