@@ -4,7 +4,7 @@ import copy
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from metrics_sidecar.ledger import Ledger
-from metrics_sidecar.messages import Message, Trade, decode
+from metrics_sidecar.messages import GapFill, Message, Rejected, Trade, decode
 from trading_app.outbox import FileOutbox, MemoryOutbox, Session
 
 CAPACITY = 5
@@ -27,12 +27,14 @@ class RecordingLedger(Ledger):
         super().__init__()
         self.counted: Counter[tuple[str, int]] = Counter()
 
-    def apply(self, messages: Iterable[Message], received_at: float) -> None:
+    def apply(self, messages: Sequence[Message], received_at: float) -> list[GapFill | Rejected]:
+        notable: list[GapFill | Rejected] = []
         for message in messages:
             before = self.totals().trades
-            super().apply([message], received_at)
+            notable += super().apply([message], received_at)
             if isinstance(message, Trade) and self.totals().trades != before:
                 self.counted[message.session, message.seq] += 1
+        return notable
 
 
 class Delivery(RuleBasedStateMachine):
@@ -98,7 +100,7 @@ class Delivery(RuleBasedStateMachine):
     def deliver(self, index: int) -> None:
         """Any message that is under way arrives, the oldest or not."""
         if self.channel:
-            self.ledger.apply([decode(self.channel.pop(index % len(self.channel)))], 100.0)
+            self.ledger.apply(list(decode(self.channel.pop(index % len(self.channel)))), 100.0)
 
     @rule(index=indices)
     def repeat(self, index: int) -> None:
