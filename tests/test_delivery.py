@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from metrics_sidecar.ledger import Ledger
-from metrics_sidecar.messages import GapFill, Rejected, Trade, decode
+from metrics_sidecar.messages import GapFill, Message, Rejected, Trade, decode
 from trading_app.journal import Journal
 from trading_app.outbox import Outbox
 from trading_app.window import Window
@@ -32,12 +32,14 @@ class RecordingLedger(Ledger):
         super().__init__()
         self.counted: Counter[tuple[str, int]] = Counter()
 
-    def apply(self, items: Iterable[Trade | GapFill | Rejected], received_at: float) -> None:
-        for item in items:
+    def apply(self, messages: Iterable[Message], received_at: float) -> list[GapFill | Rejected]:
+        notable = []
+        for message in messages:
             before = self.totals().trades
-            super().apply([item], received_at)
-            if isinstance(item, Trade) and self.totals().trades != before:
-                self.counted[item.session, item.seq] += 1
+            notable += super().apply([message], received_at)
+            if isinstance(message, Trade) and self.totals().trades != before:
+                self.counted[message.session, message.seq] += 1
+        return notable
 
 
 class Delivery(RuleBasedStateMachine):

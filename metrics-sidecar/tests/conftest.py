@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("any machine")
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    """Starts side-cars and waits until they are up; ends them when the test does."""
+    """Starts sidecars and waits until they are up; ends them when the test does."""
     started: list[Sidecar] = []
 
     def start(program: list[str] = PROGRAM, **settings: str) -> Sidecar:

@@ -1,17 +1,23 @@
-"""A disk that can be full at the wanted instant."""
+"""A disk that is full, or hangs, at the wanted instant."""
 
-import sqlite3
+import threading
 
 from metrics_sidecar.ledger import Ledger, Totals
-from metrics_sidecar.store import Store
+from metrics_sidecar.store import Store, StoreError
 
 
 class FailingStore(Store):
-    """A store whose disk can be full."""
+    """A store whose disk can be ``full``, and hangs while ``answers`` is cleared."""
 
     full = False
 
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.answers = threading.Event()
+        self.answers.set()
+
     def commit(self, ledger: Ledger) -> Totals:
+        self.answers.wait()
         if self.full:
-            raise sqlite3.OperationalError("database or disk is full")
+            raise StoreError("database or disk is full", "Make room")
         return super().commit(ledger)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -88,6 +89,14 @@ class Sidecar:
     @property
     def output(self) -> str:
         return self._output.read_text()
+
+    @property
+    def peak_memory(self) -> int:
+        """The most that it had resident, in bytes."""
+        assert self._process
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(kilobytes) * 1024
 
     def get(self, path: str, **headers: str) -> tuple[int, str, str]:
         """Status, content type and body; status 0 while nobody answers."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_sidecar.ledger import Ledger
-from metrics_sidecar.messages import SIDES, GapFill, Message, Side, Trade
+from metrics_sidecar.messages import SIDES, GapFill, Message, Rejected, Side, Trade
 
 
 def trade(seq: int = 0, side: Side = "buy", qty: float = 1.0, ts: float = 100.0, session: str = "s") -> Trade:
@@ -14,6 +14,10 @@ def trade(seq: int = 0, side: Side = "buy", qty: float = 1.0, ts: float = 100.0,
 
 def gap_fill(new_seq: int) -> GapFill:
     return GapFill("s", new_seq)
+
+
+def rejected(seq: int = 0) -> Rejected:
+    return Rejected("invalid_field", "qty", b"", "s" if seq else "", seq)
 
 
 def test_both_sides_are_there_from_the_start() -> None:
@@ -93,6 +97,44 @@ def test_what_was_declared_lost_does_not_count_when_it_comes_after_all() -> None
     assert ledger.totals().lost == 2
 
 
+def test_the_lost_are_counted_exactly_however_many() -> None:
+    ledger = Ledger()
+    for session in range(20_000):
+        ledger.apply([GapFill(f"s{session}", 10**12 + 1)], 100.0)
+    ledger.apply([gap_fill(2)], 100.0)
+    assert ledger.totals().lost == 20_000 * 10**12 + 1
+
+
+def test_tracked_trades_are_counted_apart_too() -> None:
+    ledger = Ledger()
+    ledger.apply([trade(), trade(seq=1), trade(seq=1), trade(seq=3), trade(seq=2)], 100.0)
+    assert ledger.totals().trades["buy"] == 3
+    assert ledger.totals().tracked == 2
+
+
+def test_an_invalid_trade_that_is_next_in_sequence_is_lost() -> None:
+    ledger = Ledger()
+    ledger.apply([trade(seq=1), rejected(2), trade(seq=3)], 100.0)
+    assert ledger.totals().trades["buy"] == 2
+    assert ledger.totals().lost == 1
+    assert ledger.next_seq == {"s": 4}
+    assert ledger.rejected["invalid_field"] == 1
+    assert ledger.received == 3
+
+
+@pytest.mark.parametrize("seq", [0, 1, 3])
+def test_any_other_invalid_trade_moves_nothing(seq: int) -> None:
+    ledger = Ledger()
+    ledger.apply([trade(seq=1), rejected(seq)], 100.0)
+    assert ledger.totals().lost == 0
+    assert ledger.next_seq == {"s": 2}
+
+
+def test_rejections_and_losses_are_notable() -> None:
+    batch: list[Message] = [trade(seq=1), gap_fill(2), gap_fill(3), rejected(), rejected(3)]
+    assert Ledger().apply(batch, 100.0) == batch[2:]
+
+
 def test_totals_do_not_change_once_taken() -> None:
     ledger = Ledger()
     before = ledger.totals()
@@ -125,6 +167,7 @@ messages = (
     st.builds(Trade, *orders)
     | st.builds(Trade, *orders, st.sampled_from("ab"), st.integers(1, 4))
     | st.builds(GapFill, st.sampled_from("ab"), st.integers(1, 4))
+    | st.builds(Rejected, st.just("invalid_field"), st.just(""), st.just(b""), st.sampled_from("ab"), st.integers(1, 4))
 )
 
 
@@ -135,6 +178,7 @@ def test_messages_count_the_same_in_one_batch_as_one_by_one(batch: list[Message]
     for message in batch:
         one_by_one.apply([message], 100.0)
     assert at_once.totals() == one_by_one.totals()
-    assert (at_once.next_seq, at_once.moved) == (one_by_one.next_seq, one_by_one.moved)
+    assert (at_once.next_seq, at_once.dirty_sessions) == (one_by_one.next_seq, one_by_one.dirty_sessions)
     assert at_once.delivery.buckets() == one_by_one.delivery.buckets()
+    assert (at_once.received, at_once.rejected) == (one_by_one.received, one_by_one.rejected)
     assert (at_once.duplicates, at_once.out_of_sequence) == (one_by_one.duplicates, one_by_one.out_of_sequence)

@@ -1,18 +1,17 @@
-"""What the decoder takes and what it rejects. The contract's own examples are tested in the workspace."""
+"""What a frame holds and what is rejected. The contract's own examples are tested in the workspace."""
 
+import itertools
 import json
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metrics_sidecar.messages import REASONS, GapFill, Rejected, Trade, decode, tracked_decoder
-
-type Fields = tuple[str, float, float, str, int]
-
-decode_tracked = tracked_decoder(["ui-0", "ui-1"])
+from metrics_sidecar.messages import MAX_BYTES, REASONS, GapFill, Message, Rejected, Trade, decode
 
 TRADE = {"type": "trade", "side": "buy", "qty": 2.5, "ts": 1790000000.5}
 
@@ -21,16 +20,27 @@ def encode(**changes: Any) -> bytes:
     return json.dumps({**TRADE, **changes}).encode()
 
 
+def only(*frames: bytes) -> Message:
+    (message,) = decode(*frames)
+    return message
+
+
+def outcomes(*frames: bytes) -> list[str]:
+    """What each message is: trade, gap fill, or why it was rejected."""
+    return [message.reason if isinstance(message, Rejected) else type(message).__name__ for message in decode(*frames)]
+
+
 def test_a_trade() -> None:
-    assert decode(encode()) == Trade("buy", 2.5, 1790000000.5)
+    assert only(encode()) == Trade("buy", 2.5, 1790000000.5)
 
 
-def test_a_tracked_trade() -> None:
-    assert decode(encode(session="ui-1", seq=7)) == Trade("buy", 2.5, 1790000000.5, "ui-1", 7)
+def test_a_trade_with_everything() -> None:
+    message = only(encode(session="ui-1", seq=7, symbol="BTC-USD", price=64250.5))
+    assert message == Trade("buy", 2.5, 1790000000.5, "ui-1", 7, "BTC-USD", 64250.5)
 
 
 def test_a_gap_fill() -> None:
-    assert decode(b'{"type":"gap_fill","session":"ui-1","new_seq":9}') == GapFill("ui-1", 9)
+    assert only(b'{"type":"gap_fill","session":"ui-1","new_seq":9}') == GapFill("ui-1", 9)
 
 
 @pytest.mark.parametrize(
@@ -39,147 +49,235 @@ def test_a_gap_fill() -> None:
         encode(qty=0),
         encode(qty=3, ts=1790000000),
         encode(venue="XNAS", legs=[{"qty": -1}]),
+        encode(note="é").decode("unicode_escape").encode(),
         b'{"ts":1,"qty":1,"side":"sell","type":"trade"}',
         b' {"type" : "trade",\n"side":"sell", "qty":1e2,"ts":1 }\r\n',
     ],
 )
 def test_what_is_unusual_but_right_is_a_trade(frame: bytes) -> None:
-    assert isinstance(decode(frame), Trade)
+    assert isinstance(only(frame), Trade)
 
 
 @pytest.mark.parametrize(
     "frame, reason",
     [
-        (encode(note="x" * 2**20), "too_large"),
-        (b"x" * 2**20, "too_large"),
+        (b"x" * (MAX_BYTES + 1), "too_large"),
+        (encode().ljust(MAX_BYTES + 1), "too_large"),
         (b"\xff\xfe", "not_utf8"),
         (encode(note="?").replace(b"?", b"\xe9"), "not_utf8"),
-        (b"", "not_json"),
         (b"hello", "not_json"),
         (encode()[:-1], "not_json"),
-        (encode() + encode(), "not_json"),
+        (b"\xef\xbb\xbf" + encode(), "not_json"),
+        (encode() + b"," + encode(), "not_json"),
         (b"[" * 10_000 + b"]" * 10_000, "not_json"),
         (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
         (b"[]", "not_object"),
+        (b"[\n1,\n2\n]", "not_object"),
         (b"42", "not_object"),
+        (b"9" * 10_000, "not_object"),
         (b"null", "not_object"),
         (b'"trade"', "not_object"),
         (encode(type="quote"), "unknown_type"),
+        (encode(type=[]), "unknown_type"),
         (b"{}", "missing_field"),
         (b'{"type":"trade","side":"buy","qty":1}', "missing_field"),
         (encode(seq=1), "missing_field"),
         (encode(session="a"), "missing_field"),
         (encode(side="short"), "invalid_field"),
         (encode(qty=-0.001), "invalid_field"),
+        (encode(qty=1.1e12), "invalid_field"),
         (encode(qty=float("nan")), "invalid_field"),
         (encode(qty=float("inf")), "invalid_field"),
         (encode(qty=1).replace(b": 1,", b": 1e999,"), "invalid_field"),
         (encode(qty="1"), "invalid_field"),
         (encode(qty=True), "invalid_field"),
         (encode(ts=float("-inf")), "invalid_field"),
+        (encode(ts=-1), "invalid_field"),
+        (encode(ts=1790000000000), "invalid_field"),
         (encode(ts=None), "invalid_field"),
         (encode(session="a", seq=0), "invalid_field"),
-        (encode(session="a", seq=2**63 + 1), "invalid_field"),
+        (encode(session="a", seq=10**12 + 1), "invalid_field"),
         (encode(session="a", seq=10**30), "invalid_field"),
+        (encode(session="a", seq=1.0), "invalid_field"),
         (encode(session="a" * 65, seq=1), "invalid_field"),
         (encode(session="a b", seq=1), "invalid_field"),
         (encode(session="a\n", seq=1), "invalid_field"),
+        (encode(symbol=""), "invalid_field"),
+        (encode(symbol="a" * 33), "invalid_field"),
+        (encode(symbol="a b"), "invalid_field"),
+        (encode(symbol=None), "invalid_field"),
+        (encode(price=-1), "invalid_field"),
+        (encode(price=None), "invalid_field"),
+        (b'{"type":"gap_fill","session":"a b","new_seq":9}', "invalid_field"),
     ],
 )
 def test_what_breaks_the_contract_is_rejected_for_a_reason(frame: bytes, reason: str) -> None:
-    with pytest.raises(Rejected) as rejection:
-        decode(frame)
-    assert rejection.value.reason == reason
+    assert outcomes(frame) == [reason]
+    assert outcomes(encode(), frame, encode()) == ["Trade", reason, "Trade"]
 
 
-def test_a_rejection_names_the_field() -> None:
-    with pytest.raises(Rejected, match="qty"):
-        decode(encode(qty=-1))
+@pytest.mark.parametrize(
+    "frame, expected",
+    [
+        (b"", []),
+        (b" \r\n\t\n", []),
+        (encode() + encode(), ["Trade", "Trade"]),
+        (encode() + b"\r\n\r\n" + encode() + b"\n", ["Trade", "Trade"]),
+        (encode() + b"\n" + b'{"type":"gap_fill","session":"a","new_seq":2}', ["Trade", "GapFill"]),
+        (json.dumps(TRADE, indent=1).encode(), ["Trade"]),
+        (json.dumps({**TRADE, "qty": -1}, indent=1).encode(), ["invalid_field"]),
+        (json.dumps({**TRADE, "note": "?"}, indent=1).encode().replace(b"?", b"\xff"), ["not_utf8"]),
+        (encode() + b"\nrubbish\n" + encode(), ["Trade", "not_json", "Trade"]),
+        (encode() + b"\n" + encode(note="?").replace(b"?", b"\xff") + b"\n" + encode(), ["Trade", "not_utf8", "Trade"]),
+        (encode() + b"\n \n{}\n\n" + encode(seq=1) + b"\r\n", ["Trade", "missing_field", "missing_field"]),
+        (encode(session="a", seq=1) + b"\n" + encode(session="a", seq=10), ["Trade", "Trade"]),
+        (encode(session="a", seq=1) + b"\n" + encode(session="a"), ["Trade", "missing_field"]),
+        (encode(seq=1) + b"\n" + encode(session="a"), ["missing_field", "missing_field"]),
+        (encode() + b"\n" + encode()[:20] + b"\n" + encode()[20:], ["Trade", "not_json", "not_json"]),
+    ],
+)
+def test_a_frame_may_hold_any_number_of_messages(frame: bytes, expected: list[str]) -> None:
+    assert outcomes(frame) == expected
+
+
+def test_frames_are_never_joined() -> None:
+    assert outcomes(encode()[:20], encode()[20:]) == ["not_json", "not_json"]
+    halves = encode(note="é").decode("unicode_escape").encode().split(b"\xc3")
+    assert outcomes(halves[0] + b"\xc3", halves[1]) == ["not_utf8", "not_utf8"]
+    assert outcomes(b"[", b"1", b"]") == ["not_json", "not_object", "not_json"]
+
+
+def test_an_invalid_frame_changes_nothing_for_its_neighbours() -> None:
+    frames = [encode() + b"\n" + encode(), b"rubbish", b"", b"x" * (MAX_BYTES + 1), encode(qty="1"), encode()]
+    assert outcomes(*frames) == ["Trade", "Trade", "not_json", "too_large", "invalid_field", "Trade"]
+
+
+def test_a_rejection_names_the_field_and_shows_what_came() -> None:
+    rejection = only(encode(qty=-1))
+    assert isinstance(rejection, Rejected)
+    assert "qty" in rejection.detail
+    assert rejection.start == encode(qty=-1)[:80]
+
+
+@pytest.mark.parametrize(
+    "changes, place",
+    [
+        ({"qty": -1}, ("a", 7)),
+        ({"qty": float("nan")}, ("a", 7)),
+        ({"symbol": "a b"}, ("a", 7)),
+        ({"type": "quote"}, ("", 0)),
+        ({"qty": -1, "session": "a b"}, ("", 0)),
+        ({"qty": -1, "session": 1}, ("", 0)),
+        ({"qty": -1, "seq": 0}, ("", 0)),
+        ({"qty": -1, "seq": 7.0}, ("", 0)),
+        ({"qty": -1, "seq": True}, ("", 0)),
+        ({"qty": -1, "seq": 10**12 + 1}, ("", 0)),
+    ],
+)
+def test_an_invalid_trade_keeps_its_place_if_that_is_valid(changes: dict[str, Any], place: tuple[str, int]) -> None:
+    rejection = only(encode(**{"session": "a", "seq": 7, **changes}))
+    assert isinstance(rejection, Rejected)
+    assert (rejection.session, rejection.seq) == place
+
+
+def test_a_missing_field_does_not_take_the_place() -> None:
+    rejection = only(b'{"type":"trade","session":"a","seq":7}')
+    assert isinstance(rejection, Rejected)
+    assert (rejection.reason, rejection.session, rejection.seq) == ("missing_field", "a", 7)
+
+
+def test_invalid_messages_are_read_as_they_are_asked_for() -> None:
+    first, *_ = itertools.islice(decode(b"{}\n" * (MAX_BYTES // 3)), 1)
+    started = time.perf_counter()
+    first, *_ = itertools.islice(decode(b"{}\n" * (MAX_BYTES // 3)), 1)
+    one = time.perf_counter() - started
+    started = time.perf_counter()
+    assert sum(1 for _ in decode(b"{}\n" * (MAX_BYTES // 3))) == MAX_BYTES // 3
+    assert isinstance(first, Rejected)
+    assert one < (time.perf_counter() - started) / 10
+
+
+VALID = encode() + b"\n"
+HOSTILE: dict[str, Callable[[int], bytes]] = {
+    "brackets": lambda size: b"[" * size,
+    "brackets in lines": lambda size: b"[\n" * (size // 2),
+    "objects in lines": lambda size: b"{}\n" * (size // 3),
+    "objects": lambda size: b"{}" * (size // 2),
+    "braces": lambda size: b"{" * size,
+    "nested objects": lambda size: b'{"a":' * (size // 5),
+    "an integer": lambda size: b"9" * size,
+    "a fraction": lambda size: b"0." + b"0" * (size - 3) + b"1",
+    "backslashes": lambda size: b'"' + b"\\" * (size - 2) + b'"',
+    "quotes": lambda size: b'"' * size,
+    "blank lines": lambda size: b"\n" * (size - 1) + b"x",
+    "no UTF-8": lambda size: b"\xff" * size,
+    "no UTF-8 in lines": lambda size: b"\xff\n" * (size // 2),
+    "a good start": lambda size: VALID * (size // len(VALID) - 1) + b"x",
+    "a long side": lambda size: encode(side="s" * (size - 100)),
+    "infinities": lambda size: b"1e999\n" * (size // 6),
+    "keys": lambda size: b"{" + b",".join(b'"%x":0' % number for number in range(size // 12)) + b"}x",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_reading_takes_linear_time_whatever_the_bytes(name: str) -> None:
+    def seconds(size: int) -> float:
+        frame = HOSTILE[name](size)
+        started = time.process_time()
+        Counter(map(type, decode(frame)))
+        return time.process_time() - started
+
+    small, large = (min(seconds(size) for _ in range(2)) for size in (MAX_BYTES // 16, MAX_BYTES))
+    # Quadratic time would be 256 times as much; what takes next to no time says little.
+    assert large < 64 * small + 0.1
 
 
 @given(st.binary())
 @example(b"\xef\xbb\xbf{}")
-def test_any_bytes_are_a_message_or_a_rejection(frame: bytes) -> None:
-    decode_or_reject(frame)
+def test_any_bytes_are_messages_or_rejections(frame: bytes) -> None:
+    assert_each_is_a_message_or_a_rejection(frame)
 
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
-
-
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "type": st.sampled_from(["trade", "gap_fill"]) | values,
-            "side": st.sampled_from(["buy", "sell"]) | values,
-            "session": st.just("ui-1") | values,
-            **dict.fromkeys(("qty", "ts", "seq", "new_seq"), values),
-        },
-    ),
-    st.booleans(),
+objects = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["trade", "gap_fill"]) | values,
+        "side": st.sampled_from(["buy", "sell"]) | values,
+        "session": st.just("ui-1") | values,
+        **dict.fromkeys(("qty", "ts", "seq", "new_seq", "symbol", "price"), values),
+    },
 )
+
+
+@given(objects, st.booleans())
 def test_any_object_is_a_message_or_a_rejection(message: dict[str, Any], ascii_only: bool) -> None:
-    decode_or_reject(json.dumps(message, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
+    assert_each_is_a_message_or_a_rejection(
+        json.dumps(message, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    )
 
 
 @given(st.data())
-def test_any_damage_to_a_message_leaves_a_message_or_a_rejection(data: st.DataObject) -> None:
-    frame = bytearray(encode(session="ui-1", seq=7))
+def test_any_damage_to_a_frame_leaves_messages_and_rejections(data: st.DataObject) -> None:
+    frame = bytearray(encode(session="ui-1", seq=7) + b"\n" + encode() + b"\n" + encode(symbol="é"))
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
-    decode_or_reject(bytes(frame))
+    assert_each_is_a_message_or_a_rejection(bytes(frame))
 
 
-def decode_or_reject(frame: bytes) -> None:
-    """Whatever the bytes, the two ways to read them agree, but for what one of them leaves to the other."""
-    plain = tracked(frame)
-    try:
-        message = decode(frame)
-    except Rejected as rejection:
-        reason = rejection.reason
-    else:
-        assert isinstance(message, Trade | GapFill)
-        assert plain is None or (isinstance(message, Trade) and plain == fields(message))
-        return
-    assert reason in REASONS
-    assert plain is None
-
-
-def tracked(frame: bytes) -> Fields | None:
-    try:
-        return fields(decode_tracked(frame))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def fields(message: Trade) -> Fields:
-    return message.side, message.qty, message.ts, message.session, message.seq
-
-
-def test_a_plain_tracked_trade_of_a_known_session() -> None:
-    assert tracked(encode(session="ui-1", seq=7)) == ("buy", 2.5, 1790000000.5, "ui-1", 7)
-
-
-@pytest.mark.parametrize("session", ["", "ui-1"])
-def test_who_knows_no_session_reads_none(session: str) -> None:
-    with pytest.raises(msgspec.DecodeError):
-        tracked_decoder([])(encode(session=session, seq=7))
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        encode(session="ui-1", seq=7).replace(b'"type": "trade", ', b""),
-        encode(session="?", seq=7).replace(b"?", b"\xe9"),
-        encode(session="ui-1", seq=7, note="?").replace(b"?", b"\xe9"),
-        encode(session="ui-2", seq=7),
-        encode(session="ui-1"),
-        encode(seq=7),
-        encode(),
-    ],
+lines = st.sampled_from(
+    [encode(), encode(session="a", seq=1), encode(qty=-1), b"{", b"}", b"[1]", b"", b"\xff", b"x\r"]
 )
-def test_what_is_no_plain_tracked_trade_is_not_read_as_one(frame: bytes) -> None:
-    assert tracked(frame) is None
+
+
+@given(st.lists(st.lists(lines).map(b"\n".join)))
+def test_frames_mean_the_same_together_as_one_by_one(frames: list[bytes]) -> None:
+    assert list(decode(*frames)) == [message for frame in frames for message in decode(frame)]
+
+
+def assert_each_is_a_message_or_a_rejection(frame: bytes) -> None:
+    for message in decode(frame):
+        assert isinstance(message, Trade | GapFill) or message.reason in REASONS

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -64,25 +66,80 @@ def test_health_is_json(sidecar: Start) -> None:
     assert (status, content_type, json.loads(body)) == (200, "application/json", {"status": "ok"})
 
 
-def test_health_says_when_the_receiving_thread_has_died(sidecar: Start, push: Push) -> None:
-    defect = "from metrics_sidecar.journal import Journal; Journal.enter = None"
+def test_health_says_when_the_engine_has_died(sidecar: Start, push: Push) -> None:
+    defect = "from metrics_sidecar.ledger import Ledger; Ledger.apply = None"
     program = sidecar([sys.executable, "-c", f"{defect}; {MAIN}"])
     push(program.zmq_port).send(BUY)
     assert eventually(lambda: program.get("/health")[0] == 503)
-    assert json.loads(program.get("/health")[2]) == {
-        "status": "failing",
-        "problems": ["the receiving thread is not running"],
-    }
+    failing = {"status": "failing", "problems": ["the engine is not running"]}
+    assert json.loads(program.get("/health")[2]) == failing
+    assert program.get("/metrics")[0] == 503
+    assert "TypeError" in program.output
+
+
+def test_while_the_disk_hangs_health_says_so_and_the_rest_goes_on(sidecar: Start, push: Push) -> None:
+    defect = "import time; from metrics_sidecar.store import Store; Store.commit = lambda *_: time.sleep(1000)"
+    program = sidecar([sys.executable, "-c", f"{defect}; {MAIN}"])
+    push(program.zmq_port).send(BUY)
+    assert eventually(lambda: program.get("/health")[0] == 503)
+    with ThreadPoolExecutor() as pool:
+        started = time.monotonic()
+        health = pool.submit(program.get, "/health")
+        while not health.done():
+            assert program.get("/openapi.json")[0] == 200
+        assert time.monotonic() - started < 1.8
+    status, _, body = health.result()
+    assert (status, json.loads(body)["problems"]) == (503, ["the engine has not answered for 1 s"])
+    assert program.get("/metrics")[0] == program.get("/sessions/a")[0] == 503
+    program.stop()
+    assert "the engine does not stop" in program.output
+
+
+def test_a_message_without_end_costs_its_sender_the_connection(sidecar: Start, push: Push) -> None:
+    limit = 192 * 2**20
+    small = f"from metrics_sidecar.engine import Engine; Engine.__init__.__kwdefaults__['memory_limit'] = {limit}"
+    program = sidecar([sys.executable, "-c", f"{small}; {MAIN}"])
+    honest = push(program.zmq_port)
+    honest.send(tracked(1))
+    assert eventually(lambda: bought(program) == 1)
+    before = program.peak_memory
+    for _ in range(3):
+        assert eventually(lambda: send_without_end(program.zmq_port) >= limit)
+    assert program.peak_memory - before < 2 * limit
+    assert "senders took too much memory" in program.output
+
+    def is_counted() -> bool:
+        honest.send(tracked(2))
+        return bought(program) == 2
+
+    assert eventually(is_counted)
+    assert program.is_up()
+
+
+def send_without_end(port: int) -> int:
+    """Send frames of 1 MiB that announce another, as libzmq itself never does; how many bytes went until the end."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x04PUSH"
+    frame = b"\x03" + (2**20).to_bytes(8) + bytes(2**20)
+    sent = 0
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(greeting + b"\x04" + bytes([len(ready)]) + ready)
+        while sent < 2**33:
+            connection.sendall(frame)
+            sent += len(frame)
+    return sent
 
 
 def test_totals_survive_a_stop_and_a_start(sidecar: Start, push: Push) -> None:
     program = sidecar()
     push(program.zmq_port).send(BUY)
     assert eventually(lambda: program.samples()['trades_total{side="buy"}'] == 1)
+    state_id = json.loads(program.get("/sessions/a")[2])["state_id"]
     program.stop()
     program.start()
     assert eventually(program.is_up)
     assert program.samples()['trades_total{side="buy"}'] == 1
+    assert json.loads(program.get("/sessions/a")[2])["state_id"] == state_id
 
 
 def test_with_an_empty_state_nothing_is_kept(sidecar: Start, push: Push) -> None:
@@ -97,7 +154,8 @@ def test_with_an_empty_state_nothing_is_kept(sidecar: Start, push: Push) -> None
 
 def test_a_cursor_is_told_once_it_is_committed(sidecar: Start, push: Push) -> None:
     program = sidecar()
-    assert json.loads(program.get("/sessions/bot-1")[2]) == {"session": "bot-1", "next_seq": 1}
+    unknown = json.loads(program.get("/sessions/bot-1")[2])
+    assert unknown == {"session": "bot-1", "next_seq": 1, "state_id": unknown["state_id"]}
     socket = push(program.zmq_port)
     for seq in (1, 2, 4, 2, 3):
         socket.send(tracked(seq))
@@ -106,6 +164,7 @@ def test_a_cursor_is_told_once_it_is_committed(sidecar: Start, push: Push) -> No
     assert samples['trades_total{side="buy"}'] == 3
     assert samples["sidecar_trades_duplicate_total"] == 1
     assert samples["sidecar_trades_out_of_sequence_total"] == 1
+    assert samples["sidecar_trades_tracked_total"] == 3
     assert samples["sidecar_sessions"] == 1
     assert program.get("/sessions/a%20b")[0] == 422
 
@@ -215,11 +274,11 @@ def test_a_taken_port_ends_it_with_one_line(tmp_path: Path, arguments: list[str]
             assert ended.stderr.count("\n") == 1
 
 
-def test_two_side_cars_cannot_share_a_state_file(sidecar: Start, tmp_path: Path) -> None:
+def test_two_sidecars_cannot_share_a_state_file(sidecar: Start, tmp_path: Path) -> None:
     first = sidecar()
     ended = run(Sidecar(tmp_path, PROGRAM, SIDECAR_STATE=first.settings["SIDECAR_STATE"]))
     assert ended.returncode == 1
-    assert "another side-car holds this file" in ended.stderr
+    assert "another sidecar holds this file" in ended.stderr
 
 
 def run(sidecar: Sidecar) -> subprocess.CompletedProcess[str]:

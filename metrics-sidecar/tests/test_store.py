@@ -1,16 +1,45 @@
 """The state file: what was committed is there again, and a file that cannot be used is refused."""
 
 import contextlib
+import re
 import sqlite3
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from metrics_sidecar.messages import GapFill, Trade
-from metrics_sidecar.settings import SettingError
-from metrics_sidecar.store import Store
+from metrics_sidecar.ledger import Totals
+from metrics_sidecar.messages import MAX_SEQ, GapFill, Trade
+from metrics_sidecar.store import Cursor, Store, StoreError
+
+FORMAT_1 = """
+BEGIN;
+CREATE TABLE totals (
+    trades_buy INTEGER NOT NULL, trades_sell INTEGER NOT NULL,
+    volume_buy REAL NOT NULL, volume_sell REAL NOT NULL,
+    last_trade_ts REAL NOT NULL, lost REAL NOT NULL
+) STRICT;
+INSERT INTO totals VALUES (3, 2, 1.5, 2.5, 1790000000.5, 7.0);
+CREATE TABLE sessions (
+    session TEXT PRIMARY KEY, next_seq INTEGER NOT NULL, moved_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO sessions VALUES ('a', 4, 1790000000.0), ('b', 9223372036854775807, 1790000000.0);
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+def refused(pattern: str) -> AbstractContextManager[object]:
+    """The cause and the remedy of the StoreError, as a user reads them, have the pattern."""
+    return pytest.raises(StoreError, check=lambda error: bool(re.search(pattern, f"{error.cause}. {error.remedy}")))
+
+
+def write_format_1(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(FORMAT_1)
 
 
 def test_a_new_file_starts_from_zero(tmp_path: Path) -> None:
@@ -41,11 +70,10 @@ def test_the_greatest_cursor_is_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.sqlite3")
     ledger = store.load()
     for session in "a", "b":
-        ledger.apply([GapFill(session, 2**63 - 2)], 101.0)
-        ledger.apply([Trade("buy", 1.0, 100.0, session, 2**63 - 2)], 101.0)
+        ledger.apply([GapFill(session, MAX_SEQ + 1)], 101.0)
     store.commit(ledger)
     store.close()
-    assert Store(tmp_path / "state.sqlite3").load().next_seq == {"a": 2**63 - 1, "b": 2**63 - 1}
+    assert Store(tmp_path / "state.sqlite3").load().next_seq == {"a": MAX_SEQ + 1, "b": MAX_SEQ + 1}
 
 
 def test_without_a_file_nothing_is_kept() -> None:
@@ -58,7 +86,7 @@ def test_without_a_file_nothing_is_kept() -> None:
 
 def test_a_file_that_another_side_car_holds_is_refused(tmp_path: Path) -> None:
     holder = Store(tmp_path / "state.sqlite3")
-    with pytest.raises(SettingError, match="another side-car"):
+    with refused("another sidecar"):
         Store(tmp_path / "state.sqlite3")
     holder.close()
     Store(tmp_path / "state.sqlite3").close()
@@ -67,7 +95,7 @@ def test_a_file_that_another_side_car_holds_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     path.write_text("my shopping list\n" * 100)
-    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*not a database.*move it away"):
+    with refused(r"not a database.*move it away"):
         Store(path)
     assert path.read_text().startswith("my shopping list")
 
@@ -78,7 +106,7 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(SettingError, match="format 99"):
+    with refused("format 99"):
         Store(path)
 
 
@@ -88,7 +116,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
         database.execute("CREATE TABLE songs (title TEXT)")
     database.close()
     before = path.read_bytes()
-    with pytest.raises(SettingError, match="not a state file"):
+    with refused("not a state file"):
         Store(path)
     assert path.read_bytes() == before
 
@@ -104,8 +132,60 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[8192:12288] = b"x" * 4096
     path.write_bytes(damaged)
-    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*move it away to start from zero"):
+    with refused(r"move it away to start from zero"):
         Store(path)
+
+
+def test_a_file_of_format_1_is_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    write_format_1(path)
+    store = Store(path)
+    ledger = store.load()
+    expected = Totals({"buy": 3, "sell": 2}, {"buy": 1.5, "sell": 2.5}, 1790000000.5, tracked=0, lost=7)
+    assert ledger.totals() == expected
+    assert type(ledger.totals().lost) is int
+    assert ledger.next_seq == {"a": 4, "b": 2**63 - 1}
+    ledger.apply([Trade("buy", 1.0, 100.0, "a", 4)], 100.0)
+    store.commit(ledger)
+    store.close()
+    again = Store(path)
+    assert again.state_id == store.state_id
+    assert again.load().totals().trades["buy"] == 4
+    assert again.load().totals().tracked == 1
+    again.close()
+
+
+def test_more_lost_than_an_integer_holds_is_kept_as_the_greatest(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    write_format_1(path)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE totals SET lost = 1e19")
+    store = Store(path)
+    ledger = store.load()
+    ledger.apply([GapFill("c", 10)], 100.0)
+    store.commit(ledger)
+    assert store.load().totals().lost == 2**63 - 1
+    store.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    write_format_1(path)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TRIGGER no BEFORE UPDATE ON totals BEGIN SELECT RAISE(ABORT, 'refused'); END")
+    with refused("refused"):
+        Store(path)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT trades_buy, lost FROM totals").fetchall() == [(3, 7.0)]
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_the_state_id_is_the_files_own(tmp_path: Path) -> None:
+    first, second, memory = Store(tmp_path / "a.sqlite3"), Store(tmp_path / "b.sqlite3"), Store(None)
+    assert len({first.state_id, second.state_id, memory.state_id}) == 3
+    assert first.cursor("a") == Cursor("a", 1, first.state_id)
+    first.close()
+    assert Store(tmp_path / "a.sqlite3").state_id == first.state_id
 
 
 def test_the_cursor_of_an_idle_session_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +199,7 @@ def test_the_cursor_of_an_idle_session_goes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     store.forget_idle(ledger)
     assert ledger.next_seq == {"young": 2}
-    assert (store.next_seq("old"), store.next_seq("young")) == (1, 2)
+    assert (store.cursor("old").next_seq, store.cursor("young").next_seq) == (1, 2)
     store.close()
 
 
@@ -127,20 +207,20 @@ def test_a_disk_that_is_full_or_takes_no_writes_is_refused(small_disk: Path) -> 
     path = small_disk / "state.sqlite3"
     Store(path).close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*Set it to a file this user can write"):
+    with refused(r"Set it to a file this user can write"):
         Store(path)
-    with pytest.raises(SettingError, match=r"SIDECAR_STATE=.*Set it to a file this user can write"):
+    with refused(r"Set it to a file this user can write"):
         Store(small_disk / "new.sqlite3")
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
         while True:
             ballast.write(bytes(4096))
-    with pytest.raises(SettingError, match="disk is full"):
+    with refused("disk is full"):
         Store(small_disk / "new.sqlite3")
 
 
 @pytest.mark.parametrize("name", ["", "a-file/state.sqlite3"])
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a-file").touch()
-    with pytest.raises(SettingError, match="SIDECAR_STATE="):
+    with refused("Set it to a file this user can write"):
         Store(tmp_path / name)

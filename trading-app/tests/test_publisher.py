@@ -271,7 +271,7 @@ def test_trades_that_another_sidecar_gets_are_sent_again_at_growing_intervals_an
     sidecar.commits = False
     publisher = publisher_to(sidecar)
     publisher.publish("buy")
-    at = []
+    at: list[float] = []
     while len(at) < 6:
         sidecar.receive()
         at.append(time.monotonic())

@@ -8,15 +8,15 @@ from itertools import islice
 
 from metrics_sidecar.exposition import Snapshot
 from metrics_sidecar.histogram import Histogram
-from metrics_sidecar.inlet import MEMORY_LIMIT, Inlet
+from metrics_sidecar.inlet import MEMORY_LIMIT, BindError, Inlet
 from metrics_sidecar.messages import Message, decode
 from metrics_sidecar.questions import NoAnswer, Questions
 from metrics_sidecar.store import Cursor, Store, StoreError
 from metrics_sidecar.throttle import Throttle
 
-COMMIT_INTERVAL = 0.05
-FORGET_INTERVAL = 3600.0
-
+_COMMIT_INTERVAL = 0.05
+_FORGET_INTERVAL = 3600.0
+_COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 _POLL_SECONDS = 0.05
 # Messages that are applied in one go, while questions wait. Each takes some microseconds at most.
 _SLICE = 1_000
@@ -51,15 +51,17 @@ class Engine:
         self._uncommitted = False
         self._commit_at = 0.0
         # Not at once: a publisher that was away as long as the sidecar still has to ask for its cursor.
-        self._forget_at = time.monotonic() + FORGET_INTERVAL
-        self._commit_seconds = Histogram(
-            0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0
-        )
+        self._forget_at = time.monotonic() + _FORGET_INTERVAL
+        self._commit_seconds = Histogram(*_COMMIT_BUCKETS)
         self._commit_failures = 0
         self._problem: str | None = None
         self._throttle = Throttle()
         self._questions = Questions()
-        self._inlet = Inlet(endpoint, self._questions.wake, memory_limit)
+        try:
+            self._inlet = Inlet(endpoint, self._questions.wake, memory_limit)
+        except BindError:
+            self._questions.close()
+            raise
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -78,6 +80,8 @@ class Engine:
         self._thread.join(_JOIN_SECONDS)
         if self._thread.is_alive():
             log.error("the engine does not stop: what is not committed is dropped, and comes again where it is tracked")
+        else:
+            self._questions.close()
 
     async def ask[Answer](self, question: Callable[[], Answer]) -> Answer:
         """Run a question in the engine's thread.
@@ -128,7 +132,7 @@ class Engine:
                     self._questions.wait(_POLL_SECONDS)
                 elif not self._take():
                     self._inlet.wait(_POLL_SECONDS)
-                self._relieve()
+                self._inlet.relieve()
             self._drain()
         finally:
             self._inlet.close()
@@ -152,8 +156,7 @@ class Engine:
             return False
         messages = list(islice(self._messages, _SLICE))
         if not messages:
-            frames = self._inlet.receive()
-            if not frames:
+            if not (frames := self._inlet.receive()):
                 return False
             self._received_at = time.time()
             self._messages = iter(decode(*frames))
@@ -162,10 +165,6 @@ class Engine:
             self._throttle.warn_of(notable)
         self._uncommitted = True
         return True
-
-    def _relieve(self) -> None:
-        if self._inlet.relieve():
-            log.warning("senders took too much memory; closed all connections, tracked trades come again")
 
     def _commit_when_due(self) -> None:
         if time.monotonic() >= self._commit_at:
@@ -176,11 +175,11 @@ class Engine:
         if not self._uncommitted:
             return
         started = time.monotonic()
-        self._commit_at = started + COMMIT_INTERVAL
+        self._commit_at = started + _COMMIT_INTERVAL
         try:
             self._totals = self._store.commit(self._ledger)
             if started >= self._forget_at:
-                self._forget_at = started + FORGET_INTERVAL
+                self._forget_at = started + _FORGET_INTERVAL
                 self._store.forget_idle(self._ledger)
         except StoreError as error:
             self._fail(error)

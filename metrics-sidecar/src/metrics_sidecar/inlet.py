@@ -1,10 +1,12 @@
 """The ZeroMQ PULL socket where trades arrive, and the bound on the memory that senders can take."""
 
 import errno
+import logging
 import os
 import socket
 import time
-from itertools import repeat
+from contextlib import suppress
+from itertools import accumulate, filterfalse, repeat
 from pathlib import Path
 
 import zmq
@@ -15,13 +17,15 @@ MEMORY_LIMIT = 512 * 2**20
 
 _MAX_FRAME = 2 * 2**20
 # A batch: enough to share its costs, little enough to be read in some milliseconds.
-_BATCH_FRAMES = 2_000
+_BATCH_FRAMES = 1_000
 _BATCH_BYTES = 2**18
 # Of each sender: it counts messages, and publishers send up to 64 KiB in each.
-_HIGH_WATER_MARK = 64
+_HIGH_WATER_MARK = 128
 _GUARD_INTERVAL = 0.1
 # An enumeration's member takes longer to become a number.
 _DONTWAIT = int(zmq.DONTWAIT)
+
+log = logging.getLogger(__name__)
 
 
 class BindError(Exception):
@@ -79,36 +83,33 @@ class Inlet:
     def receive(self) -> list[bytes]:
         """The frames that are there, up to a batch."""
         frames: list[bytes] = []
-        size = 0
-        try:
-            for frame in map(self._socket.recv, repeat(_DONTWAIT, _BATCH_FRAMES)):
-                frames.append(frame)
-                size += len(frame)
+        arriving = map(self._socket.recv, repeat(_DONTWAIT, _BATCH_FRAMES))
+        with suppress(zmq.Again):
+            # append() returns None, so none is filtered out.
+            for size in accumulate(map(len, filterfalse(frames.append, arriving))):
                 if size >= _BATCH_BYTES:
                     break
-        except zmq.Again:
-            pass
         return frames
 
     def wait(self, seconds: float) -> bool:
         """Wait until something arrives or the wake-up socket is readable; False if neither came in time."""
         return bool(self._poller.poll(int(seconds * 1000)))
 
-    def relieve(self) -> bool:
-        """Drop what ZeroMQ holds if the process has outgrown its limit; tell whether that was so.
+    def relieve(self) -> None:
+        """Drop what ZeroMQ holds if the process has outgrown its limit.
 
         Raises:
             BindError: another program has taken the endpoint meanwhile.
         """
         now = time.monotonic()
         if now < self._look_at:
-            return False
+            return
         self._look_at = now + _GUARD_INTERVAL
         if _resident_bytes() < self._limit:
-            return False
+            return
+        log.warning("senders took too much memory: closing all connections; tracked trades come again")
         self.close()
         self._bind()
-        return True
 
     def close(self) -> None:
         """Unbind. It returns once all that ZeroMQ held is gone."""

@@ -6,8 +6,6 @@ so it counts once however often, and in whatever order, it arrives.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import attrgetter
 
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.messages import REASONS, SIDES, GapFill, Message, Reason, Rejected, Side, Trade
@@ -25,9 +23,6 @@ class Totals:
     last_trade_ts: float = 0.0
     tracked: int = 0
     lost: int = 0
-
-
-_session = attrgetter("session")
 
 
 class Ledger:
@@ -64,28 +59,29 @@ class Ledger:
         """
         counted: list[Trade] = []
         notable: list[GapFill | Rejected] = []
+        moved: dict[str, int] = {}
+        next_seq = self.next_seq
         untracked = 0
-        for session, run in groupby(messages, _session):
-            cursor = expected = self.next_seq.get(session, 1)
-            for message in run:
-                if type(message) is not Trade:
-                    skipped = self._skip(message, expected)
-                    expected += skipped
-                    if skipped or type(message) is Rejected:
-                        notable.append(message)
-                elif message.seq == expected:
-                    expected += 1
-                    counted.append(message)
-                elif not message.seq:
-                    untracked += 1
-                    counted.append(message)
-                elif message.seq < expected:
-                    self.duplicates += 1
-                else:
-                    self.out_of_sequence += 1
-            if expected != cursor:
-                self.next_seq[session] = expected
-                self.dirty_sessions.add(session)
+        for message in messages:
+            session = message.session
+            expected = moved.get(session) or next_seq.get(session, 1)
+            if type(message) is not Trade:
+                if skipped := self._skip(message, expected):
+                    moved[session] = expected + skipped
+                if skipped or type(message) is Rejected:
+                    notable.append(message)
+            elif message.seq == expected:
+                moved[session] = expected + 1
+                counted.append(message)
+            elif not message.seq:
+                untracked += 1
+                counted.append(message)
+            elif message.seq < expected:
+                self.duplicates += 1
+            else:
+                self.out_of_sequence += 1
+        next_seq.update(moved)
+        self.dirty_sessions.update(moved)
         self.received += len(messages)
         self._tracked += len(counted) - untracked
         if counted:
@@ -93,8 +89,8 @@ class Ledger:
         return notable
 
     def _skip(self, message: GapFill | Rejected, expected: int) -> int:
-        """How far the cursor moves over trades that will not count. They are lost."""
-        if isinstance(message, GapFill):
+        """Count a message that is no trade. How far it moves the cursor: over trades that are lost."""
+        if type(message) is GapFill:
             skipped = max(0, message.new_seq - expected)
         else:
             self.rejected[message.reason] += 1

@@ -43,7 +43,8 @@ class Questions:
             raise NoAnswer(f"the engine has not answered for {ANSWER_SECONDS:g} s") from None
 
     def wake_up(self) -> None:
-        with suppress(BlockingIOError):
+        # Full: it is readable already. Closed: nobody waits any more.
+        with suppress(OSError):
             self._waker.send(b"\0")
 
     def answer(self) -> None:

@@ -59,6 +59,7 @@ class Journal:
         # Old name, first number: new name.
         self._renumbered: dict[str, tuple[int, str]] = {}
         self._session_ends = time.time() + SESSION_SECONDS
+        self._drop_down_to(capacity)
         self._set_roll()
 
     def append(self, side: Side, qty: float, ts: float, symbol: str | None = None, price: float | None = None) -> Trade:
@@ -219,8 +220,7 @@ class Journal:
             self._session_ends = ts + SESSION_SECONDS
         elif tail.trades >= self._segment_trades or tail.end > tail.size - MAX_LINE_BYTES:
             self._roll(tail.session, tail.next_seq)
-        while self.pending >= self.capacity:
-            self._drop(self._chain.oldest)
+        self._drop_down_to(self.capacity - 1)
         self._set_roll()
         return self._chain.tail
 
@@ -241,13 +241,16 @@ class Journal:
                 self._committed.pop(self.head.session, None)
             self._chain.remove_head()
 
-    def _drop(self, segment: Segment) -> None:
-        lost = range(segment.next_seq - self._pending(segment), segment.next_seq)
-        self.lost += len(lost)
-        if self._lost and (self._lost[-1][0], self._lost[-1][1].stop) == (segment.session, lost.start):
-            lost = range(self._lost.pop()[1].start, lost.stop)
-        self._lost.append((segment.session, lost))
-        self._chain.empty_oldest()
+    def _drop_down_to(self, pending: int) -> None:
+        """Drop the oldest segments until so many trades wait, or fewer."""
+        while self.pending > pending:
+            segment = self._chain.oldest
+            lost = range(segment.next_seq - self._pending(segment), segment.next_seq)
+            self.lost += len(lost)
+            if self._lost and (self._lost[-1][0], self._lost[-1][1].stop) == (segment.session, lost.start):
+                lost = range(self._lost.pop()[1].start, lost.stop)
+            self._lost.append((segment.session, lost))
+            self._chain.empty_oldest()
 
 
 def _new_session() -> str:
