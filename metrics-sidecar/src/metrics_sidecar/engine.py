@@ -163,7 +163,7 @@ class Engine:
             messages = list(islice(self._messages, _SLICE))
         for notable in self._ledger.apply(messages, self._received_at):
             self._throttle.warn_of(notable)
-        self._uncommitted = True
+        self._uncommitted |= bool(messages)
         return True
 
     def _commit_when_due(self) -> None:
@@ -194,5 +194,5 @@ class Engine:
         self._commit_failures += 1
         problem = f"cannot commit: {error.cause}"
         if problem != self._problem:
-            log.error("%s; nothing is received until it succeeds", problem)
+            log.error("%s; receiving stops until it succeeds", problem)
         self._problem = problem
