@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated
 
-import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
@@ -16,8 +15,9 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel
 
-from metrics_sidecar import reloader
+from metrics_sidecar import server
 from metrics_sidecar.exposition import SidecarCollector
+from metrics_sidecar.guard import Guard
 from metrics_sidecar.journal import Journal
 from metrics_sidecar.messages import SESSION
 from metrics_sidecar.receiver import Receiver, require_bindable
@@ -50,6 +50,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
             journal.close()
 
     app = FastAPI(title="metrics-sidecar", lifespan=lifespan)
+    app.add_middleware(Guard)
     registry = CollectorRegistry()
     registry.register(SidecarCollector(journal, receiver))
     ProcessCollector(registry=registry)
@@ -130,8 +131,6 @@ def main() -> None:
         if arguments.reload:
             Store(settings.state).close()
             require_bindable(settings.zmq_bind)
-            # No access log: Prometheus asks every second.
-            reloader.run("metrics_sidecar.app:reloaded_app", settings.host, settings.port, access_log=False)
-        else:
-            app = create_app_from_environ()
-            uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, timeout_graceful_shutdown=2)
+        app = "metrics_sidecar.app:reloaded_app" if arguments.reload else create_app_from_environ()
+        # No access log: Prometheus asks every second.
+        server.run(app, settings.host, settings.port, reload=arguments.reload)
