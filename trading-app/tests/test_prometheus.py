@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from trading_app.client import Away
+from trading_app.client import Unreachable
 from trading_app.ui.prometheus import Prometheus
 
 type Answer = Callable[[str], Any]
@@ -64,5 +64,5 @@ def test_it_says_whether_it_reaches_the_side_car(
 
 @pytest.mark.parametrize("result", [None, 5, [5], [{}], [{"value": None}], [{"value": ["x", "y"]}], [[]]])
 def test_one_that_answers_nonsense_is_away(answering: Callable[[Answer], Prometheus], result: Any) -> None:
-    with pytest.raises(Away):
+    with pytest.raises(Unreachable):
         answering(lambda _: result).sees_sidecar()

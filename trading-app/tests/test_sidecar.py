@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from app_process import METRICS, free_port
 
-from trading_app.client import Away
+from trading_app.client import Unreachable
 from trading_app.sidecar import Sidecar
 
 
@@ -51,7 +51,7 @@ def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytes
 
 
 def test_a_side_car_that_does_not_listen_is_away() -> None:
-    with pytest.raises(Away, match="refused"):
+    with pytest.raises(Unreachable, match="refused"):
         Sidecar(f"http://127.0.0.1:{free_port()}").totals()
 
 
@@ -68,7 +68,7 @@ def test_a_cursor_that_is_none_is_not_taken_for_one(
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     monkeypatch.setattr(Answering, "body", body)
-    with pytest.raises(Away):
+    with pytest.raises(Unreachable):
         Sidecar(url).next_seq("a")
 
 
@@ -78,5 +78,5 @@ def test_a_side_car_that_answers_nonsense_is_away(
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     monkeypatch.setattr(Answering, "body", body)
-    with pytest.raises(Away):
+    with pytest.raises(Unreachable):
         Sidecar(url).totals()

@@ -14,7 +14,7 @@ from typing import Self
 
 import zmq
 
-from trading_app.client import Away
+from trading_app.client import Unreachable
 from trading_app.messages import SIDES, Side, Trade, check_order
 from trading_app.outbox import FileOutbox, MemoryOutbox, OutboxError, Session, Status
 from trading_app.sidecar import Sidecar
@@ -219,7 +219,7 @@ class TradePublisher:
                 return
             try:
                 next_seq = self._sidecar.next_seq(session.name)
-            except Away:
+            except Unreachable:
                 self._away = True
                 return
             now = time.monotonic()

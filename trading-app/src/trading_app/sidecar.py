@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from trading_app.client import Away, Client
+from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import SIDES, Side
+
+_MAX_METRICS = 16 * 1024 * 1024
 
 
 class Totals(NamedTuple):
@@ -36,16 +38,16 @@ class Sidecar:
     """
 
     def __init__(self, url: str) -> None:
-        self._client = Client(url)
+        self._client = HttpClient(url)
 
     def totals(self) -> Totals:
         """The totals as of now.
 
         Raises:
-            Away: it did not answer, or says that it is not well.
+            Unreachable: it did not answer, or says that it is not well.
         """
         self._client.get("/health")
-        text = self._client.get("/metrics")
+        text = self._client.get("/metrics", max_bytes=_MAX_METRICS)
         try:
             samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
             by_side = {(sample.name, sample.labels.get("side")): sample.value for sample in samples}
@@ -61,19 +63,19 @@ class Sidecar:
                 },
             )
         except (ValueError, KeyError) as error:
-            raise Away(f"it answers nonsense: {error}") from error
+            raise Unreachable(f"it answers nonsense: {error}") from error
 
     def next_seq(self, session: str) -> int:
         """The number of the trade that the side-car expects next in a session: all below are committed.
 
         Raises:
-            Away: it did not answer.
+            Unreachable: it did not answer.
         """
         text = self._client.get(f"/sessions/{session}")
         try:
             return int(json.loads(text)["next_seq"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise Away(f"it answers nonsense: {error}") from error
+            raise Unreachable(f"it answers nonsense: {error}") from error
 
     def close(self) -> None:
         self._client.close()

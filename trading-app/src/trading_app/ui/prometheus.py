@@ -4,7 +4,7 @@ import json
 import time
 from urllib.parse import urlencode
 
-from trading_app.client import Away, Client
+from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import SIDES
 from trading_app.ui.history import Point
 
@@ -20,13 +20,13 @@ class Prometheus:
     """
 
     def __init__(self, url: str) -> None:
-        self._client = Client(url)
+        self._client = HttpClient(url)
 
     def sees_sidecar(self) -> bool:
         """Whether its last scrape of the side-car succeeded.
 
         Raises:
-            Away: it did not answer, or not as it should.
+            Unreachable: it did not answer, or not as it should.
         """
         return any(value == 1 for _, value in self._ask("query", query='up{job="metrics-sidecar"}'))
 
@@ -34,7 +34,7 @@ class Prometheus:
         """The last ``seconds``, a point every ``step`` seconds.
 
         Raises:
-            Away: it did not answer, or not as it should.
+            Unreachable: it did not answer, or not as it should.
         """
         now = time.time() // step * step
         span = {"start": now - seconds, "end": now, "step": step}
@@ -57,4 +57,4 @@ class Prometheus:
                 for at, value in series.get("values") or [series["value"]]
             ]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise Away(f"it answers nonsense: {type(error).__name__}") from error
+            raise Unreachable(f"it answers nonsense: {type(error).__name__}") from error

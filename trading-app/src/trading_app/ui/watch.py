@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trading_app.client import Away, Client
+from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import Side
 from trading_app.settings import Settings
 from trading_app.sidecar import Sidecar, Totals
@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, settings: Settings) -> None:
         self._sidecar = Sidecar(settings.sidecar_url)
         self._prometheus = Prometheus(settings.prometheus_url)
-        self._grafana = Client(settings.grafana_url)
+        self._grafana = HttpClient(settings.grafana_url)
         self._history = History(CHART_SECONDS)
         self._view = View()
         self._looked_at = -_PATIENCE
@@ -125,5 +125,5 @@ def _answer[Answer](ask: Callable[[], Answer]) -> tuple[Answer | None, str]:
     """The answer, or None and why there is none."""
     try:
         return ask(), ""
-    except Away as away:
-        return None, str(away)
+    except Unreachable as error:
+        return None, str(error)
