@@ -41,6 +41,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        send = _without_frames(send)
         try:
             self._check(scope)
             if scope["type"] == "http":
@@ -50,7 +51,7 @@ class Guard:
         except ConnectionAbortedError:
             return
         else:
-            await self._app(scope, receive, _without_frames(send))
+            await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
