@@ -24,6 +24,7 @@ from metrics_sidecar.receiver import Receiver, require_bindable
 from metrics_sidecar.settings import SettingError, Settings, require_free
 from metrics_sidecar.store import Store
 
+_METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
 LOG_FORMAT = "%(levelname)s:     %(message)s"
 
 
@@ -57,7 +58,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
     PlatformCollector(registry=registry)
 
     # Without a thread for each answer: they wait for a batch or a commit in hand, milliseconds unless the disk hangs.
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=Response, responses={200: {"content": _METRICS_CONTENT}})
     @app.get("/metrics/", include_in_schema=False)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Prometheus text format, or OpenMetrics where `Accept` asks for it."""

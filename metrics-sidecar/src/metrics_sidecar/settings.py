@@ -43,6 +43,11 @@ def _endpoint(value: str) -> str:
     raise ValueError("not a ZeroMQ address")
 
 
+def _host(value: str) -> str:
+    value.encode("idna")
+    return value
+
+
 def _port(value: str | int) -> str | int:
     """Refuse what pydantic takes for a whole number, such as 8001.0."""
     if not re.fullmatch("[0-9]{1,5}", str(value)):
@@ -59,7 +64,7 @@ class Settings(BaseModel):
     state: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
         default=Path(".data/sidecar.sqlite3"), alias="SIDECAR_STATE"
     )
-    host: str = Field(default="0.0.0.0", alias="HOST", min_length=1)
+    host: Annotated[str, AfterValidator(_host)] = Field(default="0.0.0.0", alias="HOST", min_length=1)
     port: Annotated[int, BeforeValidator(_port)] = Field(default=8001, alias="PORT", ge=1, le=65535)
 
     @classmethod
@@ -87,8 +92,6 @@ def require_free(host: str, port: int) -> None:
     """
     try:
         try_bind(host, port)
-    except UnicodeError:
-        raise SettingError("HOST", host, *_FORMS["HOST"]) from None
     except OSError as error:
         match error.errno:
             case errno.EADDRINUSE:

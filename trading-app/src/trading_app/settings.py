@@ -49,6 +49,11 @@ def _endpoint(value: str) -> str:
     raise ValueError("not a ZeroMQ address")
 
 
+def _host(value: str) -> str:
+    value.encode("idna")
+    return value
+
+
 def _port(value: str | int) -> str | int:
     """Refuse what pydantic takes for a whole number, such as 8001.0."""
     if not re.fullmatch("[0-9]{1,5}", str(value)):
@@ -93,7 +98,7 @@ class Settings(BaseModel):
     allowed_hosts: Annotated[frozenset[str], BeforeValidator(_host_names)] = Field(
         default=frozenset(), alias="WEBAPP_ALLOWED_HOSTS"
     )
-    host: str = Field(default="127.0.0.1", alias="HOST", min_length=1)
+    host: Annotated[str, AfterValidator(_host)] = Field(default="127.0.0.1", alias="HOST", min_length=1)
     port: Annotated[int, BeforeValidator(_port)] = Field(alias="PORT", ge=1, le=65535)
 
     @classmethod
@@ -130,8 +135,6 @@ def require_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Without listening, so that no one can connect to what is gone at once.
             probe.bind((host, port))
-    except UnicodeError:
-        raise SettingError("HOST", host, *_FORMS["HOST"]) from None
     except OSError as error:
         match error.errno:
             case errno.EADDRINUSE:
