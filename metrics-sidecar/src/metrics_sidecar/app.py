@@ -68,7 +68,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
             encode, content_type = choose_encoder("")
         return Response(encode(registry), headers={"Content-Type": content_type})
 
-    @app.get("/health")
+    @app.get("/health", responses={503: {"description": "Messages are not received, or not committed"}})
     async def health() -> JSONResponse:
         """200 while messages are received and committed, else 503 with the problems."""
         problems = [problem for problem in (receiver.problem, journal.problem) if problem]
@@ -76,7 +76,7 @@ def create_app(journal: Journal, receiver: Receiver) -> FastAPI:
             return JSONResponse({"status": "failing", "problems": problems}, status_code=503)
         return JSONResponse({"status": "ok"})
 
-    @app.get("/sessions/{session}")
+    @app.get("/sessions/{session}", responses={503: {"description": "The state file cannot be read"}})
     async def next_seq(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
         """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
         try:

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app import server
-from trading_app.guard import Guard
+from trading_app.guard import MAX_BODY, Guard
 from trading_app.messages import Side
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
@@ -32,6 +32,15 @@ class Order(BaseModel):
 
 
 _BODY = {"schema": Order.model_json_schema()}
+_OTHER_ANSWERS: dict[int | str, str] = {
+    303: "To an HTML form: back to the page",
+    400: "The form cannot be read, or the request names no host",
+    403: "Another web site sent it",
+    413: f"The body has more than {MAX_BODY} bytes",
+    415: "Neither JSON nor an HTML form",
+    421: "Unknown host",
+    503: "The trade cannot be kept",
+}
 
 
 class Accepted(BaseModel):
@@ -62,7 +71,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         "/trade/{side}",
         status_code=202,
         response_model=Accepted,
-        responses={303: {"description": "To an HTML form: back to the page"}},
+        responses={status: {"description": description} for status, description in _OTHER_ANSWERS.items()},
         openapi_extra={"requestBody": {"content": dict.fromkeys((_JSON, *_FORMS), _BODY)}},
     )
     async def trade(side: Side, request: Request) -> Response | Accepted:
