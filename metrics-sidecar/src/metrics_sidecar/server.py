@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import resource
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -167,11 +168,13 @@ def run(app: ASGIApp | str, host: str, port: int, *, reload: bool = False, acces
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
-    listening = [config.bind_socket()]
+    listening = config.bind_socket()
+    # asyncio does so only for sockets that it has made, and an answer in two parts would wait 40 ms for its second.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if reload:
-        Reloader(config, server.run, listening).run()
+        Reloader(config, server.run, [listening]).run()
         return
     with suppress(KeyboardInterrupt):
-        server.run(listening)
+        server.run([listening])
     if not server.started:
         sys.exit(3)
