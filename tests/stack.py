@@ -98,7 +98,7 @@ class Workspace:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         settings = {
-            "HOST": "127.0.0.1",
+            "SIDECAR_HOST": "127.0.0.1",
             "SIDECAR_PORT": self.sidecar_port,
             "UI_PORT": self.ui_port,
             "API_PORT": self.api_port,

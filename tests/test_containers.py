@@ -33,6 +33,8 @@ def model(workspace: Workspace, *files: str) -> dict[str, Any]:
 
 
 def ports(service: dict[str, Any]) -> dict[str, int]:
+    """The published ports, which nothing but this machine may reach."""
+    assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
     return {port["published"]: port["target"] for port in service["ports"]}
 
 
@@ -158,6 +160,7 @@ def test_an_image_runs_its_program_and_asks_it_for_its_health(project: str) -> N
     venv = re.search(r"VIRTUAL_ENV=(\S+)", text)
     assert venv
     assert f'PATH="{venv[1]}/bin:$PATH"' in text
+    assert " HOST=0.0.0.0 " in text
 
 
 @pytest.mark.parametrize("project", PROJECTS)

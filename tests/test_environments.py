@@ -55,7 +55,7 @@ def devcontainer() -> dict[str, Any]:
 
 def test_the_dev_container_forwards_every_port_by_name(devcontainer: dict[str, Any]) -> None:
     programs = re.findall(r"^\w+_PORT=(\d+)", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    containers = re.findall(r'- "(\d+):\d+"', (ROOT / "infra/docker-compose.yml").read_text())
+    containers = re.findall(r'- "127.0.0.1:(\d+):\d+"', (ROOT / "infra/docker-compose.yml").read_text())
     assert {str(port) for port in devcontainer["forwardPorts"]} == {*programs, *containers}
     labels = [devcontainer["portsAttributes"][str(port)]["label"] for port in devcontainer["forwardPorts"]]
     assert len(set(labels)) == len(devcontainer["portsAttributes"]) == len(labels)

@@ -46,6 +46,16 @@ def test_bin_dev_sets_up_starts_and_stops(workspace: Workspace) -> None:
     assert (workspace.folder / ".data/sidecar.sqlite3").exists()
 
 
+@pytest.mark.parametrize("module", ["guard", "reloader", "server"])
+def test_what_both_projects_hold_is_the_same(module: str) -> None:
+    """Neither imports the other."""
+    sidecar, app = (
+        (ROOT / project / "src" / package / f"{module}.py").read_text().replace(package, "package")
+        for project, package in (("metrics-sidecar", "metrics_sidecar"), ("trading-app", "trading_app"))
+    )
+    assert sidecar == app
+
+
 def test_bin_setup_keeps_a_dot_env_and_makes_a_missing_one(workspace: Workspace) -> None:
     ours = (workspace.folder / ".env").read_text()
     setup(workspace.folder)

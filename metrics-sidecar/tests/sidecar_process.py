@@ -87,6 +87,11 @@ class Sidecar:
         return self._process.wait(20)
 
     @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         return self._output.read_text()
 

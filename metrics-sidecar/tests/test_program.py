@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import zmq
@@ -59,6 +60,23 @@ def test_metrics_speak_the_format_that_is_asked_for(sidecar: Start) -> None:
     assert "# TYPE trades counter" in text
     assert text.endswith("# EOF\n")
     assert program.get("/metrics", Accept="application/openmetrics-text; version=latest")[0] == 200
+
+
+def test_the_interface_describes_its_formats(sidecar: Start) -> None:
+    paths = json.loads(sidecar().get("/openapi.json")[2])["paths"]
+    formats = {path: set(operations["get"]["responses"]["200"]["content"]) for path, operations in paths.items()}
+    assert formats == {
+        "/metrics": {"text/plain", "application/openmetrics-text"},
+        "/health": {"application/json"},
+        "/sessions/{session}": {"application/json"},
+    }
+
+
+def test_it_listens_on_ipv6(sidecar: Start) -> None:
+    program = sidecar(HOST="::")
+    for host in "127.0.0.1", "[::1]":
+        with urlopen(f"http://{host}:{program.port}/health", timeout=10) as response:
+            assert response.status == 200
 
 
 def test_health_is_json(sidecar: Start) -> None:
@@ -250,6 +268,14 @@ def bought_more_than(program: Sidecar, count: float) -> float:
         ({"SIDECAR_ZMQ_BIND": "tcp://nowhere"}, "SIDECAR_ZMQ_BIND=tcp://nowhere: not a ZeroMQ address. Use the form"),
         ({"SIDECAR_ZMQ_BIND": "tcp://0.0.0.0:99999"}, "SIDECAR_ZMQ_BIND=tcp://0.0.0.0:99999: not a ZeroMQ address"),
         ({"SIDECAR_ZMQ_BIND": "tcp://192.0.2.1:5555"}, "SIDECAR_ZMQ_BIND=tcp://192.0.2.1:5555: "),
+        ({"SIDECAR_ZMQ_BIND": "ipc://"}, "SIDECAR_ZMQ_BIND=ipc://: not a ZeroMQ address. Use the form"),
+        (
+            {"SIDECAR_ZMQ_BIND": f"ipc:///{'a' * 107}"},
+            f"SIDECAR_ZMQ_BIND=ipc:///{'a' * 107}: the path has 108 bytes, 107 are possible. Use a shorter path",
+        ),
+        ({"HOST": "ü" * 70}, f"HOST={'ü' * 70}: no address. Use an address of this machine"),
+        ({"HOST": ""}, "HOST=: no address. Use an address of this machine"),
+        ({"PORT": "8001.0"}, "PORT=8001.0: not a port. Use a number from 1 to 65535"),
         ({"SIDECAR_STATE": "/proc/state.sqlite3"}, "SIDECAR_STATE=/proc/state.sqlite3: "),
     ],
 )

@@ -98,6 +98,22 @@ def test_the_api_describes_itself(api: str) -> None:
         ({"WEBAPP_ZMQ_ADDR": "tcp://nowhere"}, "WEBAPP_ZMQ_ADDR=tcp://nowhere: not a ZeroMQ address. Use the form"),
         ({"WEBAPP_OUTBOX": "/proc/outbox"}, "WEBAPP_OUTBOX=/proc/outbox: "),
         ({"WEBAPP_SIDECAR_URL": "localhost:8001"}, "WEBAPP_SIDECAR_URL=localhost:8001: not an HTTP address. Use the"),
+        ({"WEBAPP_SIDECAR_URL": "http://[::1"}, "WEBAPP_SIDECAR_URL=http://[::1: not an HTTP address. Use the form"),
+        ({"WEBAPP_UI_URL": "http://a:99999"}, "WEBAPP_UI_URL=http://a:99999: not an HTTP address. Use the form"),
+        ({"WEBAPP_SIDECAR_URL": f"http://{'ü' * 70}"}, f"WEBAPP_SIDECAR_URL=http://{'ü' * 70}: not an HTTP address. U"),
+        ({"WEBAPP_ZMQ_ADDR": "ipc://"}, "WEBAPP_ZMQ_ADDR=ipc://: not a ZeroMQ address. Use the form"),
+        ({"WEBAPP_ZMQ_ADDR": "tcp://[::x]:5555"}, "WEBAPP_ZMQ_ADDR=tcp://[::x]:5555: not a ZeroMQ address. Use the"),
+        (
+            {"WEBAPP_ZMQ_ADDR": f"ipc:///{'a' * 107}"},
+            f"WEBAPP_ZMQ_ADDR=ipc:///{'a' * 107}: the path has 108 bytes, 107 are possible. Use a shorter path",
+        ),
+        (
+            {"WEBAPP_ALLOWED_HOSTS": "http://a.example"},
+            "WEBAPP_ALLOWED_HOSTS=http://a.example: not a list of host names. Use the form",
+        ),
+        ({"HOST": "ü" * 70}, f"HOST={'ü' * 70}: no address. Use an address of this machine"),
+        ({"HOST": ""}, "HOST=: no address. Use an address of this machine"),
+        ({"PORT": "8000.0"}, "PORT=8000.0: not a port. Use a number from 1 to 65535"),
     ],
 )
 def test_a_setting_that_cannot_work_ends_it_with_one_line(

@@ -5,22 +5,24 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
-import uvicorn
 from fastapi import FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 
-from metrics_sidecar import reloader
+from metrics_sidecar import server
 from metrics_sidecar.engine import Engine
 from metrics_sidecar.exposition import render
+from metrics_sidecar.guard import Guard
 from metrics_sidecar.inlet import BindError, require_bindable
 from metrics_sidecar.messages import SESSION
 from metrics_sidecar.questions import NoAnswer
 from metrics_sidecar.settings import SettingError, Settings, require_free
 from metrics_sidecar.store import Cursor, Store, StoreError
 
+_METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
+_FAILING: dict[int | str, dict[str, Any]] = {503: {"description": "Messages are not received, or not committed"}}
 LOG_FORMAT = "%(levelname)s:     %(message)s"
 
 
@@ -36,20 +38,21 @@ def create_app(engine: Engine) -> FastAPI:
             await asyncio.to_thread(engine.stop)
 
     app = FastAPI(title="metrics-sidecar", lifespan=lifespan)
+    app.add_middleware(Guard)
 
     @app.exception_handler(NoAnswer)
     @app.exception_handler(StoreError)
     async def failing(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"status": "failing", "problems": [str(error)]}, status_code=503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=Response, responses={200: {"content": _METRICS_CONTENT}, **_FAILING})
     @app.get("/metrics/", include_in_schema=False)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
         body, content_type = render(await engine.ask(engine.snapshot), accept)
         return Response(body, headers={"Content-Type": content_type})
 
-    @app.get("/health")
+    @app.get("/health", responses=_FAILING)
     async def health() -> JSONResponse:
         """200 while messages are received and committed, else 503 with the problems."""
         problem = await engine.ask(engine.problem)
@@ -57,7 +60,7 @@ def create_app(engine: Engine) -> FastAPI:
             return JSONResponse({"status": "failing", "problems": [problem]}, status_code=503)
         return JSONResponse({"status": "ok"})
 
-    @app.get("/sessions/{session}")
+    @app.get("/sessions/{session}", responses=_FAILING)
     async def cursor(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
         """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
         return await engine.ask(lambda: engine.cursor(session))
@@ -119,8 +122,6 @@ def main() -> None:
             with setting_errors(settings):
                 Store(settings.state).close()
                 require_bindable(settings.zmq_bind)
-            # No access log: Prometheus asks every second.
-            reloader.run("metrics_sidecar.app:reloaded_app", settings.host, settings.port, access_log=False)
-        else:
-            app = create_app_from_environ()
-            uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, timeout_graceful_shutdown=2)
+        app = "metrics_sidecar.app:reloaded_app" if arguments.reload else create_app_from_environ()
+        # No access log: Prometheus asks every second.
+        server.run(app, settings.host, settings.port, reload=arguments.reload)

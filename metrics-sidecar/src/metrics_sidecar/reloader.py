@@ -3,10 +3,11 @@
 import logging
 from pathlib import Path
 
-import uvicorn
 from uvicorn.supervisors.statreload import StatReload
 
 log = logging.getLogger("uvicorn.error")
+
+SOURCES = [str(Path(__file__).parent)]
 
 
 class Reloader(StatReload):
@@ -18,18 +19,3 @@ class Reloader(StatReload):
             log.warning("process %s was killed, starting another", self.process.pid)
             self.restart()
         return changed
-
-
-def run(app: str, host: str, port: int, *, access_log: bool) -> None:
-    """Serve what the factory ``app`` makes, made anew for each process."""
-    config = uvicorn.Config(
-        app,
-        factory=True,
-        reload=True,
-        reload_dirs=[str(Path(__file__).parent)],
-        host=host,
-        port=port,
-        access_log=access_log,
-        timeout_graceful_shutdown=2,
-    )
-    Reloader(config, uvicorn.Server(config).run, [config.bind_socket()]).run()

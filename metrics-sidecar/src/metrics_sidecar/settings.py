@@ -5,20 +5,24 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-TCP = re.compile(r"tcp://(?P<host>\[[^\s\]]+\]|[^\s:/\[\]]+):(?P<port>\d+)")
+TCP = re.compile(r"tcp://(?P<host>\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
+# What fits into the kernel's sun_path, with the zero at its end.
+_MAX_IPC = 107
 _FORMS = {
     "SIDECAR_ZMQ_BIND": ("not a ZeroMQ address", "Use the form tcp://0.0.0.0:5555"),
+    "HOST": ("no address", "Use an address of this machine, such as 0.0.0.0"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
 
 
 class SettingError(Exception):
-    """A setting that cannot work. The message is one line: the key, its value, what is wrong, the remedy."""
+    """A setting that cannot work. The message is one line: the key, its value, the cause, the remedy."""
 
     def __init__(self, key: str, value: str, cause: str, remedy: str) -> None:
         super().__init__(f"{key}={value}: {cause}. {remedy}")
@@ -26,9 +30,28 @@ class SettingError(Exception):
 
 def _endpoint(value: str) -> str:
     """Refuse what ZeroMQ would take and misread: it binds port 99999 as 34463."""
-    tcp = TCP.fullmatch(value)
-    if not (tcp and 1 <= int(tcp["port"]) <= 65535) and not value.startswith("ipc://"):
-        raise ValueError("not a ZeroMQ address")
+    if value.startswith("ipc://"):
+        size = len(os.fsencode(value.removeprefix("ipc://")))
+        if size > _MAX_IPC:
+            raise ValueError(f"the path has {size} bytes, {_MAX_IPC} are possible", "Use a shorter path")
+        if size:
+            return value
+    elif (tcp := TCP.fullmatch(value)) and 1 <= int(tcp["port"]) <= 65535:
+        if tcp["ipv6"]:
+            IPv6Address(tcp["ipv6"])
+        return value
+    raise ValueError("not a ZeroMQ address")
+
+
+def _host(value: str) -> str:
+    value.encode("idna")
+    return value
+
+
+def _port(value: str | int) -> str | int:
+    """Refuse what pydantic takes for a whole number, such as 8001.0."""
+    if not re.fullmatch("[0-9]{1,5}", str(value)):
+        raise ValueError("not a port")
     return value
 
 
@@ -41,8 +64,8 @@ class Settings(BaseModel):
     state: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
         default=Path(".data/sidecar.sqlite3"), alias="SIDECAR_STATE"
     )
-    host: str = Field(default="0.0.0.0", alias="HOST")
-    port: int = Field(default=8001, alias="PORT", ge=1, le=65535)
+    host: Annotated[str, AfterValidator(_host)] = Field(default="0.0.0.0", alias="HOST", min_length=1)
+    port: Annotated[int, BeforeValidator(_port)] = Field(default=8001, alias="PORT", ge=1, le=65535)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -54,8 +77,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(environ))
         except ValidationError as error:
-            key = str(error.errors()[0]["loc"][0])
-            raise SettingError(key, environ[key], *_FORMS[key]) from None
+            problem = error.errors()[0]
+            key = str(problem["loc"][0])
+            reasons = problem.get("ctx", {}).get("error", ValueError()).args
+            cause, remedy = reasons if len(reasons) == 2 else _FORMS[key]
+            raise SettingError(key, environ[key], cause, remedy) from None
 
 
 def require_free(host: str, port: int) -> None:

@@ -5,19 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
-import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trading_app import reloader
+from trading_app import server
+from trading_app.guard import MAX_BODY, Guard
 from trading_app.messages import MAX_QTY, Side
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings, require_free
 
+_JSON = "application/json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -31,6 +32,15 @@ class Order(BaseModel):
 
 
 _BODY = {"schema": Order.model_json_schema()}
+_OTHER_ANSWERS: dict[int | str, str] = {
+    303: "To an HTML form: back to the page",
+    400: "The form cannot be read, or the request names no host",
+    403: "Another web site sent it",
+    413: f"The body has more than {MAX_BODY} bytes",
+    415: "Neither JSON nor an HTML form",
+    421: "Unknown host",
+    503: "The trade cannot be kept",
+}
 
 
 class Accepted(BaseModel):
@@ -44,7 +54,7 @@ class Accepted(BaseModel):
     seq: int
 
 
-def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
+def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
     """The HTTP interface; it closes the publisher when it stops."""
 
     @asynccontextmanager
@@ -55,23 +65,27 @@ def create_app(publisher: TradePublisher, ui_url: str) -> FastAPI:
             publisher.close()
 
     app = FastAPI(title="trading-app", lifespan=lifespan)
+    app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
 
     @app.post(
         "/trade/{side}",
         status_code=202,
         response_model=Accepted,
-        responses={303: {"description": "To an HTML form: back to the page"}},
-        openapi_extra={"requestBody": {"content": dict.fromkeys(("application/json", *_FORMS), _BODY)}},
+        responses={status: {"description": description} for status, description in _OTHER_ANSWERS.items()},
+        openapi_extra={"requestBody": {"content": dict.fromkeys((_JSON, *_FORMS), _BODY)}},
     )
     async def trade(side: Side, request: Request) -> Response | Accepted:
         """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""
-        is_form = request.headers.get("Content-Type", "").lower().startswith(_FORMS)
+        media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        is_form = media_type in _FORMS
+        if not is_form and media_type != _JSON and (media_type or await request.body()):
+            raise HTTPException(415, f"send {_JSON} or an HTML form")
         order = await _read_order(request, is_form=is_form)
         try:
             trade = publisher.publish(side, order.qty)
         except OutboxError as error:
             raise HTTPException(503, str(error)) from None
-        return RedirectResponse(ui_url, 303) if is_form else Accepted(**asdict(trade))
+        return RedirectResponse(settings.ui_url, 303) if is_form else Accepted(**asdict(trade))
 
     return app
 
@@ -96,14 +110,14 @@ def create_app_from_environ() -> FastAPI:
     settings = Settings.from_environ(port=8000)
     outbox = open_outbox(settings.outbox, "api")
     publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
-    return create_app(publisher, settings.ui_url)
+    return create_app(publisher, settings)
 
 
 def main() -> None:
     """The command ``trading-api``."""
     parser = argparse.ArgumentParser(
         description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment:"
-        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_UI_URL, HOST, PORT."
+        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()
@@ -113,8 +127,10 @@ def main() -> None:
         open_outbox(settings.outbox, "api").close()
     except (SettingError, OutboxError) as error:
         raise SystemExit(f"trading-api: {error}") from None
-    app = "trading_app.api:create_app_from_environ"
-    if arguments.reload:
-        reloader.run(app, settings.host, settings.port, access_log=True)
-    else:
-        uvicorn.run(app, factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=2)
+    server.run(
+        "trading_app.api:create_app_from_environ",
+        settings.host,
+        settings.port,
+        reload=arguments.reload,
+        access_log=True,
+    )

@@ -1,59 +1,119 @@
-"""A neighbour, asked over HTTP."""
+"""HTTP with a deadline: a neighbour is asked, and gives an answer of bounded size in bounded time."""
 
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+import io
+import time
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from socket import socket
+from typing import Any
 from urllib.parse import urlsplit
+
+_MIB = 1024 * 1024
 
 
 class Unreachable(Exception):
-    """It did not answer, or not as it should."""
+    """The neighbour did not answer, or not as it should."""
 
 
 class HttpClient:
-    """Asks the neighbour at ``url`` over one connection, for one thread; ``timeout`` in seconds is for each read.
+    """Asks the server at ``url`` over one connection, for one thread.
+
+    ``timeout`` is for a whole request, in seconds. The lookup of the host's name is not in it, and each address of the
+    host may take as long to connect.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
     """
 
     def __init__(self, url: str, timeout: float = 0.5) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"not an HTTP address: {url} ({error})") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"not an HTTP address: {url}")
         connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._path = parts.path.rstrip("/")
-        self._connection = connect(parts.hostname, parts.port, timeout=timeout)
+        self._timeout = timeout
+        self._connection = connect(parts.hostname, port)
 
-    def get(self, path: str) -> str:
+    def get(self, path: str, *, max_bytes: int = _MIB) -> str:
         """The body of the answer.
 
         Raises:
-            Unreachable: it did not answer, or with another status than 200.
+            Unreachable: no answer in time, one longer than ``max_bytes``, or one with another status than 200.
         """
+        deadline = time.monotonic() + self._timeout
         was_open = self._connection.sock is not None
         try:
-            return self._ask(path)
-        except ConnectionError as error:
-            # A server closes a connection that has been quiet for a while.
-            if was_open:
-                return self.get(path)
-            raise Unreachable(_reason(error)) from error
+            try:
+                return self._ask(path, deadline, max_bytes)
+            except ConnectionError:
+                # A server closes a connection that was idle for a while.
+                if not was_open:
+                    raise
+                return self._ask(path, deadline, max_bytes)
         except (OSError, HTTPException, UnicodeError) as error:
             raise Unreachable(_reason(error)) from error
 
     def close(self) -> None:
         self._connection.close()
 
-    def _ask(self, path: str) -> str:
+    def _ask(self, path: str, deadline: float, max_bytes: int) -> str:
+        connection = self._connection
+        connection.timeout = _remaining(deadline)
+        connection.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
         try:
-            self._connection.request("GET", self._path + path)
-            response = self._connection.getresponse()
-            body = response.read().decode()
+            if connection.sock:
+                connection.sock.settimeout(connection.timeout)
+            connection.request("GET", self._path + path)
+            response = connection.getresponse()
+            body = response.read(max_bytes + 1)
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
+        if len(body) > max_bytes:
+            connection.close()
+            raise Unreachable(f"it answers with more than {max_bytes:,} bytes")
         if response.status != 200:
-            raise Unreachable(f"it answers {response.status}: {body[:200]}")
-        return body
+            raise Unreachable(f"it answers {response.status}: {body[:200].decode(errors='replace')}")
+        return body.decode()
+
+
+class _Response(HTTPResponse):
+    """A response that is read until ``deadline``, in monotonic time, however slowly it comes."""
+
+    fp: io.BufferedReader
+
+    def __init__(self, sock: socket, *args: Any, deadline: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Reader(sock, self.fp.detach(), deadline))
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, sock: socket, raw: io.RawIOBase, deadline: float) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_remaining(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _remaining(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("timed out")
+    return seconds
 
 
 def _reason(error: Exception) -> str:

@@ -5,44 +5,86 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-_TCP = re.compile(r"tcp://(?:\[[^\s\]]+\]|[^\s:/\[\]*]+):(?P<port>\d+)")
+_TCP = re.compile(r"tcp://(?:\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]*]+):(?P<port>[0-9]{1,5})")
+# What fits into the kernel's sun_path, with the zero at its end.
+_MAX_IPC = 107
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _FORMS = {
     "WEBAPP_ZMQ_ADDR": ("not a ZeroMQ address", "Use the form tcp://localhost:5555"),
     "WEBAPP_SIDECAR_URL": ("not an HTTP address", "Use the form http://localhost:8001"),
     "WEBAPP_PROMETHEUS_URL": ("not an HTTP address", "Use the form http://localhost:9090"),
     "WEBAPP_GRAFANA_URL": ("not an HTTP address", "Use the form http://localhost:3000"),
     "WEBAPP_UI_URL": ("not an HTTP address", "Use the form http://localhost:8501"),
+    "WEBAPP_ALLOWED_HOSTS": ("not a list of host names", "Use the form trading.example,desk.example"),
+    "HOST": ("no address", "Use an address of this machine, such as 127.0.0.1"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
 
 
 class SettingError(Exception):
-    """A setting that cannot work. The message is one line: the key, its value, what is wrong, the way out."""
+    """A setting that cannot work. The message is one line: the key, its value, the cause, the remedy."""
 
-    def __init__(self, key: str, value: str, cause: str, way_out: str) -> None:
-        super().__init__(f"{key}={value}: {cause}. {way_out}")
+    def __init__(self, key: str, value: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{key}={value}: {cause}. {remedy}")
 
 
 def _endpoint(value: str) -> str:
     """Refuse what ZeroMQ would take and misread: it connects to port 99999 as 34463."""
-    tcp = _TCP.fullmatch(value)
-    if not (tcp and 1 <= int(tcp["port"]) <= 65535) and not value.startswith("ipc://"):
-        raise ValueError("not a ZeroMQ address")
+    if value.startswith("ipc://"):
+        size = len(os.fsencode(value.removeprefix("ipc://")))
+        if size > _MAX_IPC:
+            raise ValueError(f"the path has {size} bytes, {_MAX_IPC} are possible", "Use a shorter path")
+        if size:
+            return value
+    elif (tcp := _TCP.fullmatch(value)) and 1 <= int(tcp["port"]) <= 65535:
+        if tcp["ipv6"]:
+            IPv6Address(tcp["ipv6"])
+        return value
+    raise ValueError("not a ZeroMQ address")
+
+
+def _host(value: str) -> str:
+    value.encode("idna")
     return value
 
 
+def _port(value: str | int) -> str | int:
+    """Refuse what pydantic takes for a whole number, such as 8001.0."""
+    if not re.fullmatch("[0-9]{1,5}", str(value)):
+        raise ValueError("not a port")
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if not re.fullmatch(r"https?://[^\s?#]+", value) or not parts.hostname or parts.port == 0:
+        raise ValueError("not an HTTP address")
+    parts.hostname.encode("idna")
+    return value.rstrip("/")
+
+
+def _host_names(value: str) -> list[str]:
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    if not all(map(_HOST_NAME.fullmatch, names)):
+        raise ValueError("not a list of host names")
+    return names
+
+
 type _Endpoint = Annotated[str, AfterValidator(_endpoint)]
-type _Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+[^\s]*$"), AfterValidator(lambda url: url.rstrip("/"))]
+type _Url = Annotated[str, AfterValidator(_url)]
 
 
 class Settings(BaseModel):
     """The settings of the programs that publish. ``outbox`` is a folder, or empty for memory.
 
     ``prometheus_url`` and ``grafana_url`` are for the page; ``ui_url`` is where the HTTP API sends a browser back to.
+    ``allowed_hosts`` are the names with a dot under which page and API may be reached.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -53,8 +95,11 @@ class Settings(BaseModel):
     prometheus_url: _Url = Field(default="http://localhost:9090", alias="WEBAPP_PROMETHEUS_URL")
     grafana_url: _Url = Field(default="http://localhost:3000", alias="WEBAPP_GRAFANA_URL")
     ui_url: _Url = Field(default="http://localhost:8501", alias="WEBAPP_UI_URL")
-    host: str = Field(default="0.0.0.0", alias="HOST")
-    port: int = Field(alias="PORT", ge=1, le=65535)
+    allowed_hosts: Annotated[frozenset[str], BeforeValidator(_host_names)] = Field(
+        default=frozenset(), alias="WEBAPP_ALLOWED_HOSTS"
+    )
+    host: Annotated[str, AfterValidator(_host)] = Field(default="127.0.0.1", alias="HOST", min_length=1)
+    port: Annotated[int, BeforeValidator(_port)] = Field(alias="PORT", ge=1, le=65535)
 
     @classmethod
     def from_environ(cls, port: int, environ: Mapping[str, str] = os.environ) -> Self:
@@ -66,8 +111,17 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({"PORT": port, **environ})
         except ValidationError as error:
-            key = str(error.errors()[0]["loc"][0])
-            raise SettingError(key, environ[key], *_FORMS[key]) from None
+            problem = error.errors()[0]
+            key = str(problem["loc"][0])
+            reasons = problem.get("ctx", {}).get("error", ValueError()).args
+            cause, remedy = reasons if len(reasons) == 2 else _FORMS[key]
+            raise SettingError(key, environ[key], cause, remedy) from None
+
+    @property
+    def ui_origin(self) -> str:
+        """What a browser calls the page's origin."""
+        parts = urlsplit(self.ui_url)
+        return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def require_free(host: str, port: int) -> None:
@@ -88,5 +142,5 @@ def require_free(host: str, port: int) -> None:
             case errno.EACCES:
                 problem = ("PORT", str(port), "this user may not listen there", "Choose a port above 1023")
             case _:
-                problem = ("HOST", host, str(error.strerror), "Use an address of this machine, such as 0.0.0.0")
+                problem = ("HOST", host, str(error.strerror), "Use an address of this machine, such as 127.0.0.1")
         raise SettingError(*problem) from None

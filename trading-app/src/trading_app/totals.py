@@ -7,6 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import SIDES, Side
 
+_MAX_METRICS = 16 * 1024 * 1024
+
 
 class Totals(NamedTuple):
     """What the sidecar has counted, by side.
@@ -44,7 +46,7 @@ class TotalsClient:
             Unreachable: it did not answer, or says that it is not well.
         """
         self._client.get("/health")
-        text = self._client.get("/metrics")
+        text = self._client.get("/metrics", max_bytes=_MAX_METRICS)
         try:
             samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
             by_side = {(sample.name, sample.labels.get("side")): sample.value for sample in samples}

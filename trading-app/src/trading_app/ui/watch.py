@@ -125,5 +125,5 @@ def _answer[Answer](ask: Callable[[], Answer]) -> tuple[Answer | None, str]:
     """The answer, or None and why there is none."""
     try:
         return ask(), ""
-    except Unreachable as away:
-        return None, str(away)
+    except Unreachable as error:
+        return None, str(error)

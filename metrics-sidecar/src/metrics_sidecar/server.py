@@ -1,0 +1,180 @@
+"""The HTTP server: uvicorn, with bounds on what a client can cost."""
+
+import asyncio
+import logging
+import resource
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from metrics_sidecar.reloader import SOURCES, Reloader
+
+MAX_HEAD = 64 * 1024
+MAX_MESSAGE = 1024 * 1024
+REQUEST_SECONDS = 10.0
+# The time a client has to read a refusal before its connection is reset.
+_LINGER_SECONDS = 1.0
+_LOG_SECONDS = 10.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection whose requests must be complete, body included, within `REQUEST_SECONDS`.
+
+    Their heads may have up to `MAX_HEAD` bytes. When there are too many connections, the one that was quiet for longest
+    is closed.
+    """
+
+    _by_activity: ClassVar[dict["BoundedProtocol", None]] = {}
+    _deadline: asyncio.TimerHandle | None = None
+    _refused = False
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._by_activity[self] = None
+        self._expect_request()
+        if len(self._by_activity) > _max_connections():
+            quietest = next(iter(self._by_activity))
+            del self._by_activity[quietest]
+            quietest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        self._by_activity.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._by_activity[self] = self._by_activity.pop(self, None)
+        self._expect_request()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        # The parser keeps a header to itself until it has all of it.
+        if self._in_head and self._head_bytes > MAX_HEAD:
+            self._refuse(431, "The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_request()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            self._refuse(431, "The request's head is too large.")
+            raise ValueError("too large")  # The parser stops here.
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._cancel_deadline()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._by_activity.pop(self, None)
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, msg)
+
+    def shutdown(self) -> None:
+        if self._deadline:
+            self.transport.close()  # Nobody waits for the rest of a request.
+        else:
+            super().shutdown()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer, and go on reading for a moment: a connection closed at once takes its answer back."""
+        if self._refused:
+            return
+        self._refused = True
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+        body = reason.encode()
+        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.write_eof()
+
+    def _expect_request(self) -> None:
+        if not self._deadline:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _max_connections() -> int:
+    """Few enough to leave descriptors for files and ZeroMQ."""
+    return min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+
+
+class Seldom(logging.Filter):
+    """Passes the same warning or error once in 10 seconds: what strangers cause must not fill a disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        kind = f"{record.name}: {record.msg}".partition("\n")[0]
+        now = time.monotonic()
+        if now - self._logged_at.get(kind, -_LOG_SECONDS) < _LOG_SECONDS:
+            return False
+        self._logged_at[kind] = now
+        return True
+
+
+def _log_config() -> dict[str, Any]:
+    """uvicorn's own, for asyncio's lines as well, and without repeated ones."""
+    handlers = LOGGING_CONFIG["handlers"]
+    return {
+        **LOGGING_CONFIG,
+        "filters": {"seldom": {"()": Seldom}},
+        "handlers": {**handlers, "default": {**handlers["default"], "filters": ["seldom"]}},
+        "loggers": {**LOGGING_CONFIG["loggers"], "asyncio": {"handlers": ["default"], "propagate": False}},
+    }
+
+
+def run(app: ASGIApp | str, host: str, port: int, *, reload: bool = False, access_log: bool = False) -> None:
+    """Serve ``app`` until a signal comes; with ``reload`` it is the import string of a factory."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    config = uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
+        host=host,
+        port=port,
+        reload=reload,
+        reload_dirs=SOURCES if reload else None,
+        http=BoundedProtocol,
+        ws_max_size=MAX_MESSAGE,
+        # asyncio accepts so many at a time, and more before the first of them is counted.
+        backlog=_max_connections() // 2,
+        log_config=_log_config(),
+        access_log=access_log,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    listening = config.bind_socket()
+    # asyncio does so only for sockets that it has made, and an answer in two parts would wait 40 ms for its second.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if reload:
+        Reloader(config, server.run, [listening]).run()
+        return
+    with suppress(KeyboardInterrupt):
+        server.run([listening])
+    if not server.started:
+        sys.exit(3)

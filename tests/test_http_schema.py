@@ -1,0 +1,42 @@
+"""Both HTTP interfaces keep to what their OpenAPI documents say, whatever they are asked."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stack import Honcho, Workspace, eventually
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    running = Honcho(workspace, "sidecar", "api")
+    assert eventually(workspace.sidecar_is_up), running.output
+    assert eventually(workspace.api_is_up), running.output
+    yield workspace
+    running.end()
+    assert "Traceback" not in running.output
+
+
+@pytest.mark.parametrize("program", ["sidecar", "api"])
+def test_schemathesis_finds_nothing(stack: Workspace, program: str, tmp_path: Path) -> None:
+    port = {"sidecar": stack.sidecar_port, "api": stack.api_port}[program]
+    bounds = ["--max-time=10", "--max-examples=50", "--generation-deterministic"]
+    found = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"http://127.0.0.1:{port}/openapi.json",
+            "--no-color",
+            *bounds,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert " passed" in found.stdout
