@@ -70,6 +70,7 @@ class Inlet:
         self._socket.set(zmq.RCVHWM, _HIGH_WATER_MARK)
         # A larger frame costs its sender the connection.
         self._socket.set(zmq.MAXMSGSIZE, _MAX_FRAME)
+        self._socket.set(zmq.IPV6, "[" in self.endpoint)
         try:
             self._socket.bind(self.endpoint)
         except zmq.ZMQError as error:

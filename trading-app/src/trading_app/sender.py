@@ -202,7 +202,7 @@ def _connect(address: str) -> zmq.Socket[bytes]:
     connected.setsockopt(zmq.IMMEDIATE, 1)
     connected.setsockopt(zmq.LINGER, 1000)
     connected.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
-    connected.setsockopt(zmq.IPV6, 1)
+    connected.setsockopt(zmq.IPV6, "[" in address)
     # A host that vanished without a word would keep the connection, and what is sent into it, for many minutes.
     connected.setsockopt(zmq.HEARTBEAT_IVL, 1000)
     connected.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
