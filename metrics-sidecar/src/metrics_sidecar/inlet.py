@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from contextlib import suppress
-from itertools import accumulate, filterfalse, repeat
+from itertools import repeat
 from pathlib import Path
 
 import zmq
@@ -17,8 +17,10 @@ MEMORY_LIMIT = 512 * 2**20
 
 _MAX_FRAME = 2 * 2**20
 # A batch: enough to share its costs, little enough to be read in some milliseconds.
-_BATCH_FRAMES = 1_000
+_BATCH_FRAMES = 1_024
 _BATCH_BYTES = 2**18
+# Frames whose sizes are added up at once: one by one takes a tenth of the time that counting a single trade does.
+_CHUNK = 16
 # Of each sender: it counts messages, and publishers send up to 64 KiB in each.
 _HIGH_WATER_MARK = 128
 _GUARD_INTERVAL = 0.1
@@ -84,12 +86,12 @@ class Inlet:
     def receive(self) -> list[bytes]:
         """The frames that are there, up to a batch."""
         frames: list[bytes] = []
-        arriving = map(self._socket.recv, repeat(_DONTWAIT, _BATCH_FRAMES))
+        size = 0
         with suppress(zmq.Again):
-            # append() returns None, so none is filtered out.
-            for size in accumulate(map(len, filterfalse(frames.append, arriving))):
-                if size >= _BATCH_BYTES:
-                    break
+            while len(frames) < _BATCH_FRAMES and size < _BATCH_BYTES:
+                # It keeps what came before an exception.
+                frames.extend(map(self._socket.recv, repeat(_DONTWAIT, _CHUNK)))
+                size += sum(map(len, frames[-_CHUNK:]))
         return frames
 
     def wait(self, seconds: float) -> bool:
