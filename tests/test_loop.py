@@ -117,12 +117,12 @@ def test_a_change_in_the_pages_sources_is_served(workspace: Workspace, honcho: S
 def test_a_change_beneath_the_page_is_served_too(workspace: Workspace, honcho: Start, page: Open) -> None:
     stack = honcho("sidecar", "ui")
     assert eventually(workspace.page_is_up)
-    replace(workspace.folder / "trading-app/src/trading_app/messages.py", "above 0, not", "beyond 0, not")
+    replace(workspace.folder / "trading-app/src/trading_app/messages.py", "must be above 0 and", "must be beyond 0 and")
     assert eventually(lambda: len(re.findall(r"ui.*startup complete", stack.output)) == 2)
     desk = page()
     set_quantity(desk, "0")
     click(desk, "Buy")
-    expect(desk.get_by_text("beyond 0, not 0")).to_be_visible()
+    expect(desk.get_by_text("must be beyond 0 and at most")).to_be_visible()
 
 
 def replace(path: Path, old: str, new: str) -> None:

@@ -34,6 +34,17 @@ def test_json_answers_with_the_trade(api: str, sidecar: FakeSidecar) -> None:
     assert (trade["side"], trade["qty"]) == ("buy", 2.5)
 
 
+def test_symbol_and_price_go_with_the_trade(api: str, sidecar: FakeSidecar) -> None:
+    status, _, body = request(f"{api}/trade/buy", b'{"qty": 1, "symbol": "BTC-USD", "price": 64250.5}', **JSON)
+    assert status == 202
+    trade = sidecar.receive()
+    assert json.loads(body) == trade
+    assert (trade["symbol"], trade["price"]) == ("BTC-USD", 64250.5)
+    request(f"{api}/trade/sell", b"qty=3&symbol=ETH-USD&price=3000", **FORM)
+    trade = sidecar.receive()
+    assert (trade["symbol"], trade["price"]) == ("ETH-USD", 3000.0)
+
+
 def test_without_a_body_the_quantity_is_1(api: str, sidecar: FakeSidecar) -> None:
     assert request(f"{api}/trade/sell", b"", **JSON)[0] == 202
     assert sidecar.receive()["qty"] == 1.0
@@ -60,6 +71,9 @@ def test_an_order_that_makes_no_trade_is_refused_with_the_reason(api: str, sidec
             for body in (b'{"qty": 0}', b'{"qty": -1}', b'{"qty": "1"}', b'{"qty": true}', b'{"qty": NaN}')
         ),
         ("buy", b'{"qty": 1e999}', JSON, ["body", "qty"]),
+        ("buy", b'{"qty": 1e13}', JSON, ["body", "qty"]),
+        ("buy", b'{"symbol": "BTC USD"}', JSON, ["body", "symbol"]),
+        ("buy", b'{"price": -1}', JSON, ["body", "price"]),
         ("buy", b"[1]", JSON, ["body"]),
         ("buy", b"{", JSON, ["body"]),
         ("buy", b"\xff", JSON, ["body"]),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from app_process import FakeSidecar, program, run
 
-from trading_app.feed import FileError, at_speed, play, read, simulate
+from trading_app.orders import FileError, at_speed, play, read, simulate
 from trading_app.publisher import TradePublisher
 
 
@@ -189,3 +189,33 @@ def test_a_flow_stops_between_two_orders(sidecar: FakeSidecar) -> None:
         next(flow)
         stop.set()
         assert list(flow) == []
+
+
+def test_a_simulated_flow_has_the_symbols_it_is_told_and_prices_that_walk(sidecar: FakeSidecar) -> None:
+    ended = run("feed", "--rate", "5000", "--count", "200", "--symbols", "BTC-USD, ETH-USD", **sidecar.environ)
+    assert ended.returncode == 0, ended.stderr
+    trades = sidecar.receive_all()
+    assert {trade["symbol"] for trade in trades} == {"BTC-USD", "ETH-USD"}
+    prices = [trade["price"] for trade in trades if trade["symbol"] == "BTC-USD"]
+    assert len(set(prices)) > len(prices) / 2
+    assert all(90 < price < 110 for price in prices)
+
+
+def test_a_file_may_have_symbols_and_prices(tmp_path: Path) -> None:
+    path = tmp_path / "trades.csv"
+    path.write_text("side,qty,symbol,price\nbuy,1,BTC-USD,64250.5\nsell,2,,\n")
+    assert [(row.symbol, row.price) for row in read(path)] == [("BTC-USD", 64250.5), (None, None)]
+
+
+@pytest.mark.parametrize("line", ["buy,1e13,,", "buy,1,BTC USD,1", "buy,1,BTC,-1", "buy,1,BTC,1e13"])
+def test_a_file_with_a_trade_that_breaks_the_contract_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "trades.csv"
+    path.write_text(f"side,qty,symbol,price\n{line}\n")
+    with pytest.raises(FileError, match="line 2: (qty|symbol|price): "):
+        read(path)
+
+
+def test_a_symbol_that_is_none_is_refused(absent: FakeSidecar) -> None:
+    ended = run("feed", "--symbols", "BTC USD", **absent.environ)
+    assert ended.returncode == 2
+    assert "the symbol must be 1 to 32 of" in ended.stderr

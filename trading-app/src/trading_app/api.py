@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app import server
 from trading_app.guard import MAX_BODY, Guard
-from trading_app.messages import MAX_QTY, Side
+from trading_app.messages import MAX_PRICE, MAX_QTY, SYMBOL, Side
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings, require_free
@@ -23,12 +23,14 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Order(BaseModel):
-    """What to trade: ``qty`` in units, above 0."""
+    """What to trade: ``qty`` in units, of ``symbol``, at ``price`` per unit."""
 
     # An order in other words than these must not become a trade of 1.
     model_config = ConfigDict(extra="forbid")
 
     qty: Annotated[float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
+    symbol: Annotated[str | None, Field(pattern=SYMBOL, description="What is traded, such as BTC-USD")] = None
+    price: Annotated[float | None, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False, description="Price per unit")] = None
 
 
 _BODY = {"schema": Order.model_json_schema()}
@@ -52,6 +54,8 @@ class Accepted(BaseModel):
     ts: Annotated[float, Field(description="Unix time in seconds")]
     session: str
     seq: int
+    symbol: str | None = None
+    price: float | None = None
 
 
 def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
@@ -71,6 +75,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         "/trade/{side}",
         status_code=202,
         response_model=Accepted,
+        response_model_exclude_none=True,
         responses={status: {"description": description} for status, description in _OTHER_ANSWERS.items()},
         openapi_extra={"requestBody": {"content": dict.fromkeys((_JSON, *_FORMS), _BODY)}},
     )
@@ -82,7 +87,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
             raise HTTPException(415, f"send {_JSON} or an HTML form")
         order = await _read_order(request, is_form=is_form)
         try:
-            trade = publisher.publish(side, order.qty)
+            trade = publisher.publish(side, order.qty, symbol=order.symbol, price=order.price)
         except OutboxError as error:
             raise HTTPException(503, str(error)) from None
         return RedirectResponse(settings.ui_url, 303) if is_form else Accepted(**asdict(trade))

@@ -18,8 +18,10 @@ MAX_SEQ: Final = 10**12
 # The longest line that a trade can make, with its newline.
 MAX_LINE_BYTES: Final = 512
 
+SYMBOL: Final = r"^[A-Za-z0-9._:/-]{1,32}$"
+
 _SIDES: dict[str, Side] = {side: side for side in SIDES}
-_SYMBOL = re.compile(r"[A-Za-z0-9._:/-]{1,32}")
+_SYMBOL = re.compile(SYMBOL[1:-1])
 
 
 class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_defaults=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from trading_app.feed import Order, play, simulate
+from trading_app.orders import Order, play, simulate
 from trading_app.outbox import OutboxError
 from trading_app.publisher import TradePublisher
 

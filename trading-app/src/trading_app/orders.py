@@ -1,0 +1,133 @@
+"""Orders: simulated or read from a file, and played into a publisher."""
+
+import csv
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TextIO
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trading_app.messages import MAX_PRICE, MAX_QTY, SYMBOL, Side, Trade
+from trading_app.publisher import TradePublisher
+
+
+class Order(NamedTuple):
+    """An order due ``at`` seconds after the start of the flow, of ``qty`` units at ``price`` per unit."""
+
+    at: float
+    side: Side
+    qty: float
+    symbol: str | None = None
+    price: float | None = None
+
+
+class FileError(Exception):
+    """A file that cannot be replayed. The message names the file and the line."""
+
+
+class Row(BaseModel):
+    """A line of a file: ``qty`` in units above 0, ``ts`` in Unix seconds, ``price`` per unit."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    type: Literal["trade"] = "trade"
+    side: Side
+    qty: Annotated[float, Field(gt=0, le=MAX_QTY)]
+    ts: float | None = None
+    symbol: Annotated[str | None, Field(pattern=SYMBOL)] = None
+    price: Annotated[float | None, Field(ge=0, le=MAX_PRICE)] = None
+
+
+def simulate(
+    rate: float, seed: int | None = None, *, buys: float = 0.5, symbols: Sequence[str] = ()
+) -> Iterator[Order]:
+    """Endless orders, ``rate`` a second, a part ``buys`` of them on that side.
+
+    Sizes are log-normal. Each symbol's price begins at 100 and walks at random. ``seed`` decides all of it.
+    """
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    prices = dict.fromkeys(symbols, 100.0)
+    for number in count():
+        side: Side = "buy" if rng.random() < buys else "sell"
+        qty = max(0.01, round(rng.lognormvariate(0, 1), 2))
+        symbol = rng.choice(symbols) if symbols else None
+        if symbol:
+            prices[symbol] = min(max(round(prices[symbol] * rng.lognormvariate(0, 0.0005), 4), 0.0001), MAX_PRICE)
+        yield Order(number / rate, side, qty, symbol, prices[symbol] if symbol else None)
+
+
+def read(path: Path) -> list[Row]:
+    """The trades of a ``.csv`` file with a header, or of a ``.jsonl`` file.
+
+    Raises:
+        FileError: the file cannot be read, or a line of it is not a trade.
+    """
+    if path.suffix not in _FORMATS:
+        raise FileError(f"{path}: neither a .csv nor a .jsonl file")
+    lines, validate = _FORMATS[path.suffix]
+    rows: list[Row] = []
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, line in lines(file):  # noqa: B007 - the errors name it
+                rows.append(validate(line))
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path}: after line {number}: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "line"
+        raise FileError(f"{path}: line {number}: {field}: {problem['msg']}") from None
+    return rows
+
+
+def _csv_lines(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(file)
+    for row in reader:
+        yield reader.line_num, {name: value for name, value in row.items() if name and value}
+
+
+def _json_lines(file: TextIO) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(file, 1) if line.strip())
+
+
+_FORMATS: dict[str, tuple[Callable[[TextIO], Iterator[tuple[int, Any]]], Callable[[Any], Row]]] = {
+    ".csv": (_csv_lines, Row.model_validate_strings),
+    ".jsonl": (_json_lines, partial(Row.model_validate_json, strict=True)),
+}
+
+
+def at_rate(rows: Iterable[Row], rate: float) -> Iterator[Order]:
+    """The rows as orders, ``rate`` a second."""
+    return (Order(number / rate, row.side, row.qty, row.symbol, row.price) for number, row in enumerate(rows))
+
+
+def at_speed(rows: Sequence[Row], speed: float) -> Iterator[Order]:
+    """The rows as orders, as far apart as their ``ts`` are, ``speed`` times as fast.
+
+    Raises:
+        FileError: a row has no ``ts``.
+    """
+    times = [row.ts for row in rows if row.ts is not None]
+    if len(times) < len(rows) or times != sorted(times):
+        raise FileError("--speed needs a ts in every line of the file, and none before the one above it")
+    return (
+        Order((ts - times[0]) / speed, row.side, row.qty, row.symbol, row.price)
+        for row, ts in zip(rows, times, strict=True)
+    )
+
+
+def play(publisher: TradePublisher, orders: Iterable[Order], stop: threading.Event) -> Iterator[Trade]:
+    """Publish each order when it is due, until there are no more or ``stop`` is set, and yield the trades."""
+    start = time.monotonic()
+    for order in orders:
+        delay = start + order.at - time.monotonic()
+        if stop.wait(delay) if delay > 0 else stop.is_set():
+            return
+        yield publisher.publish(order.side, order.qty, symbol=order.symbol, price=order.price)
