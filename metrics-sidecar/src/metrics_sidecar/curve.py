@@ -20,8 +20,8 @@ _DONTWAIT = int(zmq.DONTWAIT)
 # A key that is not allowed is counted where it is looked up.
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _CAUSES: dict[int, str] = {
-    zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "it does not use CURVE",
-    zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "it expects another server key",
+    zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "without CURVE",
+    zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "another server key, or no key of its own",
 }
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Gate:
         """Whether a key may connect. What connected once is looked at again with each frame."""
         allowed = self._keys.allow(key.decode())
         if not allowed:
-            self._refuse(f"a connection: the key {key.decode()} is not allowed")
+            self._refuse(f"a connection of key {key.decode()}")
         return allowed
 
     def close(self) -> None:
@@ -172,13 +172,13 @@ class Gate:
         with suppress(zmq.Again):
             for _ in range(_BATCH):
                 event = parse_monitor_message(self._monitor.recv_multipart(_DONTWAIT))
-                self._refuse(f"a connection: {_CAUSES.get(event['value'], 'it ended before its key was known')}")
+                self._refuse(f"a connection ({_CAUSES.get(event['value'], 'ended before its key was known')})")
 
     def _admits(self, frame: zmq.Frame) -> bool:
         key = str(frame.get("User-Id"))
         if self._keys.allow(key):
             return True
-        self._refuse(f"a frame from {frame.get('Peer-Address')}: the key {key} is not allowed any more")
+        self._refuse(f"a frame of key {key} from {frame.get('Peer-Address')}")
         return False
 
     def _refuse(self, what: str) -> None:
