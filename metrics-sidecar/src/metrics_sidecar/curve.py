@@ -148,7 +148,7 @@ class Gate:
         """Whether a key may connect. What connected once is looked at again with each frame."""
         allowed = self._keys.allow(key.decode())
         if not allowed:
-            self._refuse(f"a connection of key {key.decode()}")
+            self._refuse(f"a connection of key {key.decode()}, which no file in clients/ has")
         return allowed
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class Gate:
         key = str(frame.get("User-Id"))
         if self._keys.allow(key):
             return True
-        self._refuse(f"a frame of key {key} from {frame.get('Peer-Address')}")
+        self._refuse(f"a frame of key {key} from {frame.get('Peer-Address')}, which no file in clients/ has")
         return False
 
     def _refuse(self, what: str) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import zmq
 from zmq.auth import load_certificate
+from zmq.utils import z85
 
 _OWN = "client.key_secret"
 _SERVER = "server.key"
@@ -42,12 +43,12 @@ def load_keys(folder: Path) -> Keys:
     except OSError as error:
         raise CurveError(f"{error.filename}: {error.strerror}", "Let this user read it") from None
     try:
-        public = zmq.curve_public(secret or b"")
+        public = zmq.curve_public(secret)
     except (ValueError, zmq.ZMQError):
         raise CurveError(f"{folder / _OWN} holds no secret key", "Make another with bin/keys NAME") from None
-    if not server:
+    if not _is_key(server):
         raise CurveError(f"{folder / _SERVER} holds no public key", "Copy it from the folder that bin/keys made")
-    return Keys(public, secret or b"", server)
+    return Keys(public, secret, server)
 
 
 def warn_if_exposed(folder: Path) -> None:
@@ -56,9 +57,18 @@ def warn_if_exposed(folder: Path) -> None:
         log.warning("every user of this machine can use %s: chmod 600 it", folder / _OWN)
 
 
-def _load(path: Path) -> tuple[bytes | None, bytes | None]:
+def _load(path: Path) -> tuple[bytes, bytes]:
+    """Public and secret key, each empty where the file has none."""
     path.stat()
     try:
-        return load_certificate(path)
+        public, secret = load_certificate(path)
     except ValueError:
-        return None, None
+        return b"", b""
+    return public, secret or b""
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(z85.decode(value)) == 32
+    except (ValueError, KeyError):
+        return False
