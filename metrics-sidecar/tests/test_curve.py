@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import zmq
+from failing_store import FailingStore
 from sidecar_process import PROGRAM, Sidecar, eventually, free_port, run
 from zmq.auth import create_certificates, load_certificate
 
@@ -169,13 +170,26 @@ def test_nothing_counts_of_a_peer_that_skips_the_handshake(
 def test_refusals_are_all_counted_and_logged_once_a_second(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     started = time.monotonic()
     for _ in range(3000):
-        with closing(raw(engine)) as peer:
-            peer.sendall(GREETING)
-            while peer.recv(1000):
-                continue
+        send_greeting(engine)
     assert eventually(lambda: refused(engine) == 3000)
     lines = [line for line in caplog.messages if line.startswith("refused ")]
     assert 1 <= len(lines) <= time.monotonic() - started + 1
+
+
+def test_peers_are_refused_while_nothing_can_be_committed(folder: Folder, bot: Pair, dial: Dial) -> None:
+    store = FailingStore()
+    engine = Engine("tcp://127.0.0.1:*", store, keys=Keys(folder.path))
+    engine.start()
+    dial(engine.endpoint, bot).send(BUY)
+    assert eventually(lambda: bought(engine) == 1)
+    store.full = True
+    dial(engine.endpoint, bot).send(BUY)
+    assert eventually(lambda: asyncio.run(engine.ask(engine.problem)))
+    for _ in range(3000):
+        send_greeting(engine)
+    store.full = False
+    assert eventually(lambda: (bought(engine), refused(engine)) == (2, 3000))
+    engine.stop()
 
 
 def test_a_removed_key_is_shut_out_within_a_second_on_its_open_connection_too(
@@ -343,6 +357,14 @@ def wait_until_it_counts(engine: Engine, dial: Dial, pair: Pair) -> zmq.Socket[b
 def raw(engine: Engine) -> socket.socket:
     """A TCP connection to the engine."""
     return socket.create_connection(("127.0.0.1", int(engine.endpoint.rsplit(":", 1)[1])), timeout=10)
+
+
+def send_greeting(engine: Engine) -> None:
+    """Open a connection without CURVE, and wait until the engine closes it."""
+    with closing(raw(engine)) as peer:
+        peer.sendall(GREETING)
+        while peer.recv(1000):
+            continue
 
 
 def is_closed(peer: socket.socket) -> bool:
