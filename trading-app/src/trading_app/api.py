@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from trading_app import server
 from trading_app.guard import MAX_BODY, Guard
@@ -22,6 +23,10 @@ _JSON = "application/json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
+_Symbol = Annotated[str, Field(pattern=SYMBOL)]
+_Price = Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)]
+
+
 class Order(BaseModel):
     """What to trade: ``qty`` in units, of ``symbol``, at ``price`` per unit."""
 
@@ -29,8 +34,8 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     qty: Annotated[float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
-    symbol: Annotated[str | None, Field(pattern=SYMBOL, description="What is traded, such as BTC-USD")] = None
-    price: Annotated[float | None, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False, description="Price per unit")] = None
+    symbol: Annotated[_Symbol | SkipJsonSchema[None], Field(description="What is traded, such as BTC-USD")] = None
+    price: Annotated[_Price | SkipJsonSchema[None], Field(description="Price per unit")] = None
 
 
 _BODY = {"schema": Order.model_json_schema()}
