@@ -3,14 +3,13 @@
 import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 
 from trading_app import server
 from trading_app.guard import MAX_BODY, Guard
@@ -34,11 +33,24 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     qty: Annotated[float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
-    symbol: Annotated[_Symbol | SkipJsonSchema[None], Field(description="What is traded, such as BTC-USD")] = None
-    price: Annotated[_Price | SkipJsonSchema[None], Field(description="Price per unit")] = None
+    symbol: Annotated[_Symbol | None, Field(description="What is traded, such as BTC-USD")] = None
+    price: Annotated[_Price | None, Field(description="Price per unit")] = None
 
 
-_BODY = {"schema": Order.model_json_schema()}
+def _form_schema() -> dict[str, Any]:
+    """The schema of an order in a form, which has no null."""
+    schema = Order.model_json_schema()
+    for field in schema["properties"].values():
+        field.update(field.pop("anyOf", [{}])[0])
+        if field["default"] is None:
+            del field["default"]
+    return schema
+
+
+_BODIES = {
+    _JSON: {"schema": Order.model_json_schema()},
+    **{key: {"schema": _form_schema()} for key in _FORMS},
+}
 _OTHER_ANSWERS: dict[int | str, str] = {
     303: "To an HTML form: back to the page",
     400: "The form cannot be read, or the request names no host",
@@ -82,7 +94,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         response_model=Accepted,
         response_model_exclude_none=True,
         responses={status: {"description": description} for status, description in _OTHER_ANSWERS.items()},
-        openapi_extra={"requestBody": {"content": dict.fromkeys((_JSON, *_FORMS), _BODY)}},
+        openapi_extra={"requestBody": {"content": _BODIES}},
     )
     async def trade(side: Side, request: Request) -> Response | Accepted:
         """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""
