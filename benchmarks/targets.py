@@ -60,11 +60,11 @@ def _rates() -> Iterator[Target]:
     of, by = "trades a second", "x the bare loop"
     for (senders, table), bound in zip(receive.TABLES.items(), (1.0, 1.5), strict=True):
         ratio = table.ratio("sidecar, real publishers", of)
-        yield Target(f"sidecar, {senders} real publishers", ratio, bound, by, at_most=False)
+        yield Target(f"sidecar, real publishers, from {senders}", ratio, bound, by, at_most=False)
         ratio = table.ratio("sidecar, single messages", of)
-        yield Target(f"sidecar, single messages from {senders}", ratio, 0.6, by, at_most=False)
+        yield Target(f"sidecar, single messages, from {senders}", ratio, 0.6, by, at_most=False)
     ratio = receive.TABLES[4].ratio("sidecar, real publishers", of, "asyncio tutorial, single messages")
-    yield Target("sidecar, 4 real publishers", ratio, 30, "x the asyncio tutorial", at_most=False)
+    yield Target("sidecar, real publishers, from 4", ratio, 30, "x the asyncio tutorial", at_most=False)
     lost = [
         table.worst(row, "lost") for table in receive.TABLES.values() for row in table.rows if row.startswith("sidecar")
     ]
