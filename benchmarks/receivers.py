@@ -14,7 +14,7 @@ from stack import eventually, free_port
 # To look costs the one that is looked at, not to look is counted as its time.
 _POLL = 0.002, 0.25
 # What has not moved for so long is taken to be all there is.
-_SILENCE = 3.0
+_SILENCE = 2.0
 
 
 class Receiver:
