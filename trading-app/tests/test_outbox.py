@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from trading_app.journal import Journal
 from trading_app.messages import GapFill, Trade, decode, encode
 from trading_app.outbox import Outbox, OutboxError, OutboxInUse, open_outbox
-from trading_app.segment import Memory
+from trading_app.segment import Memory, Segment
 from trading_app.window import Window
 
 
@@ -312,3 +313,37 @@ def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path: Path) -> N
     with pytest.raises(OutboxError, match=r"bot: file is not a database\. Move the file away"):
         Outbox(path)
     assert path.read_text().startswith("my shopping list")
+
+
+class SlowOutbox(Outbox):
+    """An outbox that makes a segment only when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked, self.told = threading.Event(), threading.Event()
+        self.told.set()
+
+    def create(self, size: int) -> Segment:
+        self.asked.set()
+        assert self.told.wait(10)
+        return super().create(size)
+
+
+def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades(tmp_path: Path) -> None:
+    outbox = SlowOutbox(tmp_path / "bot")
+    journal = Journal(outbox, capacity=80)
+    session = publish(journal, 1)
+    outbox.told.clear()
+    outbox.asked.clear()
+    preparing = threading.Thread(target=journal.tidy)
+    preparing.start()
+    assert outbox.asked.wait(10)
+    publishing = threading.Thread(target=publish, args=(journal, 30))
+    publishing.start()
+    outbox.told.set()
+    preparing.join(10)
+    publishing.join(10)
+    kill(journal)
+    again = open_journal(tmp_path / "bot")
+    assert sent_from(again) == [(session, seq) for seq in range(1, 32)]
+    again.close()
