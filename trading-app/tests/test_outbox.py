@@ -316,16 +316,16 @@ def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path: Path) -> N
 
 
 class SlowOutbox(Outbox):
-    """An outbox that makes a segment only when it is told to."""
+    """An outbox that makes a segment in another thread only when it is told to."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.asked, self.told = threading.Event(), threading.Event()
-        self.told.set()
 
     def create(self, size: int) -> Segment:
-        self.asked.set()
-        assert self.told.wait(10)
+        if threading.current_thread().name == "preparing":
+            self.asked.set()
+            assert self.told.wait(10)
         return super().create(size)
 
 
@@ -333,17 +333,17 @@ def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades
     outbox = SlowOutbox(tmp_path / "bot")
     journal = Journal(outbox, capacity=80)
     session = publish(journal, 1)
-    outbox.told.clear()
-    outbox.asked.clear()
-    preparing = threading.Thread(target=journal.tidy)
+    preparing = threading.Thread(target=journal.tidy, name="preparing")
     preparing.start()
     assert outbox.asked.wait(10)
-    publishing = threading.Thread(target=publish, args=(journal, 30))
+    publishing = threading.Thread(target=publish, args=(journal, 25))
     publishing.start()
+    publishing.join(0.2)  # it may wait for the segment that is being made
     outbox.told.set()
     preparing.join(10)
     publishing.join(10)
+    publish(journal, 25)
     kill(journal)
     again = open_journal(tmp_path / "bot")
-    assert sent_from(again) == [(session, seq) for seq in range(1, 32)]
+    assert sent_from(again) == [(session, seq) for seq in range(1, 52)]
     again.close()
