@@ -316,17 +316,18 @@ def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path: Path) -> N
 
 
 class SlowOutbox(Outbox):
-    """An outbox that makes a segment in another thread only when it is told to."""
+    """An outbox that hands a segment to another thread only when it is told to."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.asked, self.told = threading.Event(), threading.Event()
 
     def create(self, size: int) -> Segment:
+        segment = super().create(size)
         if threading.current_thread().name == "preparing":
             self.asked.set()
             assert self.told.wait(10)
-        return super().create(size)
+        return segment
 
 
 def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades(tmp_path: Path) -> None:
