@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Iterable
 
 import fuzz
+import fuzz_rules
 import pytest
 from stack import ROOT
 
 from metrics_sidecar.messages import GapFill, Message, Rejected, Trade, decode
-
 
 SEEDS = fuzz.seeds()
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=range(len(SEEDS)))
 def test_the_decoder_keeps_the_rules_on_the_examples(seed: bytes) -> None:
-    fuzz.check(seed)
+    fuzz_rules.check(seed)
 
 
 def raises(*_: bytes) -> Iterable[Message]:
@@ -94,18 +94,18 @@ def takes_quadratic_time(*frames: bytes) -> Iterable[Message]:
 def test_a_decoder_that_breaks_a_rule_is_noticed(
     broken: Callable[..., Iterable[Message]], rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuzz, "decode", broken)
-    with pytest.raises(fuzz.DefectError, match=rule):
-        fuzz.check(b"[]\n" + fuzz.LINE + b"\n{")
+    monkeypatch.setattr(fuzz_rules, "decode", broken)
+    with pytest.raises(fuzz_rules.DefectError, match=rule):
+        fuzz_rules.check(b"[]\n" + fuzz_rules.LINE + b"\n{")
 
 
 def test_a_decoder_that_takes_quadratic_time_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuzz, "SMALL", 2**12)
-    monkeypatch.setattr(fuzz, "LARGE", 2**16)
-    fuzz.check_growth(b"{}\n")
-    monkeypatch.setattr(fuzz, "decode", takes_quadratic_time)
-    with pytest.raises(fuzz.DefectError, match="faster than the size"):
-        fuzz.check_growth(b"{}\n")
+    monkeypatch.setattr(fuzz_rules, "SMALL", 2**12)
+    monkeypatch.setattr(fuzz_rules, "LARGE", 2**16)
+    fuzz_rules.check_growth(b"{}\n")
+    monkeypatch.setattr(fuzz_rules, "decode", takes_quadratic_time)
+    with pytest.raises(fuzz_rules.DefectError, match="faster than the size"):
+        fuzz_rules.check_growth(b"{}\n")
 
 
 def test_nothing_but_the_fuzzer_installs_atheris() -> None:
