@@ -2,6 +2,7 @@
 
 bin/chaos                       every scenario at full size
 bin/chaos kill --trades 30000   one of them, smaller
+bin/chaos fuzz --seconds 60     something else: fuzzes the decoder, see bin/chaos fuzz --help
 """
 
 import argparse
