@@ -3,11 +3,12 @@
 import threading
 
 from metrics_sidecar.ledger import Ledger, Totals
-from metrics_sidecar.store import Store, StoreError
+from metrics_sidecar.store import Store
+from metrics_sidecar.store_error import StoreError
 
 
 class FailingStore(Store):
-    """A store whose disk can be ``full``, and hangs while ``answers`` is cleared."""
+    """A store whose disk can be ``full``, and hangs while ``answers`` is cleared: ``hangs`` is set then."""
 
     full = False
 
@@ -15,8 +16,11 @@ class FailingStore(Store):
         super().__init__(None)
         self.answers = threading.Event()
         self.answers.set()
+        self.hangs = threading.Event()
 
     def commit(self, ledger: Ledger) -> Totals:
+        if not self.answers.is_set():
+            self.hangs.set()
         self.answers.wait()
         if self.full:
             raise StoreError("database or disk is full", "Make room")

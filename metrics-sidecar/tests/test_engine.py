@@ -228,6 +228,7 @@ def test_while_the_disk_hangs_there_is_no_answer_and_the_event_loop_goes_on(
 ) -> None:
     store.answers.clear()
     socket.send(BUY)
+    assert store.hangs.wait(20)
 
     async def ask_and_tick() -> int:
         ticks = 0
