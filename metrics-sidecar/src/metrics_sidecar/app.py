@@ -19,7 +19,8 @@ from metrics_sidecar.inlet import BindError, require_bindable
 from metrics_sidecar.messages import SESSION
 from metrics_sidecar.questions import NoAnswer
 from metrics_sidecar.settings import SettingError, Settings, require_free
-from metrics_sidecar.store import Cursor, Store, StoreError
+from metrics_sidecar.store import Cursor, Store
+from metrics_sidecar.store_error import StoreError
 
 _METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
 _FAILING: dict[int | str, dict[str, Any]] = {503: {"description": "Messages are not received, or not committed"}}
