@@ -61,6 +61,22 @@ def test_trades_are_there_for_the_next_process_under_their_session(tmp_path: Pat
     assert files(tmp_path / "deep" / "bot") == []
 
 
+def test_what_is_committed_of_an_earlier_session_leaves_the_window(tmp_path: Path) -> None:
+    earlier = open_journal(tmp_path / "bot")
+    old = publish(earlier, 3)
+    earlier.close()
+    journal = open_journal(tmp_path / "bot")
+    window = Window(journal)
+    new = publish(journal, 3)
+    while window.next_frame():
+        continue
+    for session in old, new:
+        journal.commit(session, 4)
+        window.acknowledge()
+    assert window.is_empty
+    journal.close()
+
+
 def test_a_killed_process_leaves_its_trades(tmp_path: Path) -> None:
     script = f"""
 import pathlib, time
