@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from chaos_publisher import RECORD, Task, orders
-from stack import ROOT, free_port, get
+from stack import ROOT, free_port, get, make_keys
 
 from trading_app.publisher import TradePublisher
 from trading_app.segment import read_segments
@@ -248,7 +248,20 @@ class Arena:
 
 def kill(folder: Path, plan: Plan) -> Verdict:
     """SIGKILL at random instants: the sidecar, and each of the publishers."""
-    with Arena(folder, plan, Sidecar(folder)) as arena:
+    return kill_all(Arena(folder, plan, Sidecar(folder)))
+
+
+def curve(folder: Path, plan: Plan) -> Verdict:
+    """The same with CURVE: each handshake is encrypted and authenticated anew."""
+    keys = make_keys(folder, "bot")
+    sidecar = Sidecar(folder, SIDECAR_CURVE=str(keys / "server"))
+    return kill_all(Arena(folder, plan, sidecar, curve=str(keys / "bot")))
+
+
+def kill_all(arena: Arena) -> Verdict:
+    """Kill everything in the arena, again and again."""
+    plan = arena.plan
+    with arena:
         victims: list[Program] = [arena.sidecar] * plan.sidecar_kills
         for publisher in arena.publishers:
             victims += [publisher] * plan.publisher_kills
@@ -436,6 +449,7 @@ def expect_counts(verdict: Verdict, sidecar: Sidecar, counted: int, lost: int) -
 
 SCENARIOS = {
     "kill": kill,
+    "curve": curve,
     "freeze": freeze,
     "close-port": close_port,
     "rollover": rollover,

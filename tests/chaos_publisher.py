@@ -34,7 +34,7 @@ class Task:
     """What to publish where: ``count`` trades at ``rate`` a second. The record of each session goes to ``records``.
 
     ``segment_bytes`` is the size of a segment, 0 for the default. ``deaths`` is the probability of being killed each
-    time a segment is made or deleted.
+    time a segment is made or deleted. ``curve`` is the folder of the keys, empty for no encryption.
     """
 
     address: str
@@ -46,6 +46,7 @@ class Task:
     rate: float
     segment_bytes: int = 0
     deaths: float = 0.0
+    curve: str = ""
 
 
 class DeadlyOutbox(Outbox):
@@ -78,7 +79,7 @@ def publish(task: Task) -> None:
         trading_app.journal.SEGMENT_BYTES = task.segment_bytes
     outbox = DeadlyOutbox(Path(task.outbox))
     outbox.deaths = task.deaths
-    publisher = TradePublisher(task.address, sidecar_url=task.url, outbox=outbox)
+    publisher = TradePublisher(task.address, sidecar_url=task.url, outbox=outbox, curve=task.curve or None)
     record = Path(task.records) / publisher.session
     record.write_bytes(RECORD.pack(0) + task.seed.encode())
     with record.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:

@@ -79,6 +79,14 @@ def get(url: str) -> str:
         return ""
 
 
+def make_keys(folder: Path, *names: str) -> Path:
+    """Run ``bin/keys`` for a workspace in ``folder``, and return where it makes the certificates."""
+    (folder / "bin").mkdir(exist_ok=True)
+    keys = shutil.copy(ROOT / "bin/keys", folder / "bin/keys")
+    subprocess.run([sys.executable, keys, *names], check=True)
+    return folder / ".data/curve"
+
+
 class Workspace:
     """A copy of the sources, to be run and changed, with free ports in its ``.env``."""
 

@@ -119,3 +119,15 @@ class Sidecar:
 
     def is_up(self) -> bool:
         return self.get("/health")[0] == 200
+
+
+def run(sidecar: Sidecar) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, which it is to find by itself."""
+    return subprocess.run(
+        sidecar.program,
+        env={**os.environ, **sidecar.settings},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )

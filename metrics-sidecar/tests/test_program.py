@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 import zmq
-from sidecar_process import MAIN, PROGRAM, Sidecar, eventually, free_port
+from sidecar_process import MAIN, PROGRAM, Sidecar, eventually, free_port, run
 
 BUY = b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000}'
 
@@ -367,14 +366,3 @@ def test_two_sidecars_cannot_share_a_state_file(sidecar: Start, tmp_path: Path) 
     ended = run(Sidecar(tmp_path, PROGRAM, SIDECAR_STATE=first.settings["SIDECAR_STATE"]))
     assert ended.returncode == 1
     assert "another sidecar holds this file" in ended.stderr
-
-
-def run(sidecar: Sidecar) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        sidecar.program,
-        env={**os.environ, **sidecar.settings},
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )

@@ -12,19 +12,22 @@ from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 
 from metrics_sidecar import server
+from metrics_sidecar.curve import Keys
 from metrics_sidecar.engine import Engine
 from metrics_sidecar.exposition import render
 from metrics_sidecar.guard import Guard
 from metrics_sidecar.inlet import BindError, require_bindable
 from metrics_sidecar.messages import SESSION
 from metrics_sidecar.questions import NoAnswer
-from metrics_sidecar.settings import SettingError, Settings, require_free
+from metrics_sidecar.settings import SettingError, Settings, is_loopback, require_free
 from metrics_sidecar.store import Cursor, Store
 from metrics_sidecar.store_error import StoreError
 
 _METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
 _FAILING: dict[int | str, dict[str, Any]] = {503: {"description": "Messages are not received, or not committed"}}
 LOG_FORMAT = "%(levelname)s:     %(message)s"
+
+log = logging.getLogger(__name__)
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -88,7 +91,8 @@ def create_app_from_environ() -> FastAPI:
     """
     settings = Settings.from_environ()
     with setting_errors(settings):
-        return create_app(Engine(settings.zmq_bind, Store(settings.state)))
+        keys = Keys(settings.curve) if settings.curve else None
+        return create_app(Engine(settings.zmq_bind, Store(settings.state), keys=keys))
 
 
 def reloaded_app() -> FastAPI:
@@ -111,7 +115,7 @@ def main() -> None:
     """The command ``metrics-sidecar``."""
     parser = argparse.ArgumentParser(
         description="Receive trades over ZeroMQ, serve them as Prometheus metrics. Settings come from the environment:"
-        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, HOST, PORT."
+        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, SIDECAR_CURVE, HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()
@@ -119,6 +123,12 @@ def main() -> None:
     with one_line_errors():
         settings = Settings.from_environ()
         require_free(settings.host, settings.port)
+        if not settings.curve and not is_loopback(settings.zmq_bind):
+            log.warning(
+                "SIDECAR_ZMQ_BIND=%s without SIDECAR_CURVE: everyone who reaches this port can send trades. Set"
+                " SIDECAR_CURVE (bin/keys makes its files), or SIDECAR_ZMQ_BIND=tcp://127.0.0.1:5555",
+                settings.zmq_bind,
+            )
         if arguments.reload:
             with setting_errors(settings):
                 Store(settings.state).close()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from metrics_sidecar.curve import Keys
 from metrics_sidecar.exposition import Snapshot
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.inlet import MEMORY_LIMIT, BindError, Inlet
@@ -36,13 +37,16 @@ class Engine:
         endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
         store: where totals and cursors are kept. The engine closes it.
         memory_limit: bytes by which senders may make the process grow.
+        keys: those that may send; None for everyone, without encryption.
 
     Raises:
         BindError: the endpoint cannot be bound.
         StoreError: the state cannot be read.
     """
 
-    def __init__(self, endpoint: str, store: Store, *, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self, endpoint: str, store: Store, *, memory_limit: int = MEMORY_LIMIT, keys: Keys | None = None
+    ) -> None:
         self._store = store
         self._ledger = store.load()
         self._totals = self._ledger.totals()
@@ -56,7 +60,7 @@ class Engine:
         self._throttle = Throttle()
         self._questions = Questions()
         try:
-            self._inlet = Inlet(endpoint, self._questions.wake, memory_limit)
+            self._inlet = Inlet(endpoint, self._questions.wake, memory_limit, keys)
         except BindError:
             self._questions.close()
             raise
@@ -123,6 +127,7 @@ class Engine:
             delivery=ledger.delivery.copy(),
             commit_seconds=self._commit_seconds.copy(),
             commit_failures=self._commit_failures,
+            refused=self._inlet.refused,
         )
 
     def _run(self) -> None:

@@ -30,6 +30,7 @@ class Snapshot:
     delivery: Histogram
     commit_seconds: Histogram
     commit_failures: int
+    refused: int
 
 
 def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
@@ -76,6 +77,11 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _histogram("sidecar_commit_seconds", "Time of one commit of totals and cursors.", snapshot.commit_seconds)
     yield CounterMetricFamily(
         "sidecar_commit_failures", "Commits that failed; each is tried again.", snapshot.commit_failures
+    )
+    yield CounterMetricFamily(
+        "sidecar_refused",
+        "With CURVE: frames from keys that are not, or no longer, allowed, and handshakes that failed.",
+        snapshot.refused,
     )
 
 

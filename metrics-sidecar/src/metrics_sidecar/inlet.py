@@ -11,6 +11,7 @@ from pathlib import Path
 
 import zmq
 
+from metrics_sidecar.curve import Gate, Keys
 from metrics_sidecar.settings import TCP, try_bind
 
 MEMORY_LIMIT = 512 * 2**20
@@ -54,13 +55,17 @@ class Inlet:
         endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
         wake: a socket that ends `wait` when it becomes readable.
         memory_limit: in bytes.
+        keys: those that may send; None for everyone, without encryption.
 
     Raises:
         BindError: the endpoint cannot be bound.
     """
 
-    def __init__(self, endpoint: str, wake: socket.socket, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self, endpoint: str, wake: socket.socket, memory_limit: int = MEMORY_LIMIT, keys: Keys | None = None
+    ) -> None:
         self._wake = wake
+        self._gate = Gate(keys) if keys else None
         self._limit = _resident_bytes() + memory_limit
         self._look_at = 0.0
         self.endpoint = endpoint
@@ -73,6 +78,8 @@ class Inlet:
         # A larger frame costs its sender the connection.
         self._socket.set(zmq.MAXMSGSIZE, _MAX_FRAME)
         self._socket.set(zmq.IPV6, "[" in self.endpoint)
+        if self._gate:
+            self._gate.guard(self._socket)
         try:
             self._socket.bind(self.endpoint)
         except zmq.ZMQError as error:
@@ -82,9 +89,18 @@ class Inlet:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
+        for tended in self._gate.sockets if self._gate else ():
+            self._poller.register(tended, zmq.POLLIN)
+
+    @property
+    def refused(self) -> int:
+        """Frames and connections of keys that may not send."""
+        return self._gate.refused if self._gate else 0
 
     def receive(self) -> list[bytes]:
         """The frames that are there, up to a batch."""
+        if self._gate:
+            return self._gate.receive(_BATCH_FRAMES, _BATCH_BYTES)
         frames: list[bytes] = []
         size = 0
         with suppress(zmq.Again):
@@ -116,6 +132,8 @@ class Inlet:
 
     def close(self) -> None:
         """Unbind. It returns once all that ZeroMQ held is gone."""
+        if self._gate:
+            self._gate.close()
         self._socket.close(linger=0)
         self._context.term()
 

@@ -5,11 +5,13 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from metrics_sidecar.curve import load_server_key
 
 TCP = re.compile(r"tcp://(?P<host>\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 # What fits into the kernel's sun_path, with the zero at its end.
@@ -55,14 +57,23 @@ def _port(value: str | int) -> str | int:
     return value
 
 
+def _curve(value: Path | None) -> Path | None:
+    if value:
+        load_server_key(value)
+    return value
+
+
 class Settings(BaseModel):
-    """The sidecar's settings. ``state`` is None where totals are kept in memory only."""
+    """The sidecar's settings. ``state`` is None where totals are kept in memory only, ``curve`` without encryption."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     zmq_bind: Annotated[str, AfterValidator(_endpoint)] = Field(default="tcp://0.0.0.0:5555", alias="SIDECAR_ZMQ_BIND")
     state: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
         default=Path(".data/sidecar.sqlite3"), alias="SIDECAR_STATE"
+    )
+    curve: Annotated[Path | None, BeforeValidator(lambda value: value or None), AfterValidator(_curve)] = Field(
+        default=None, alias="SIDECAR_CURVE"
     )
     host: Annotated[str, AfterValidator(_host)] = Field(default="0.0.0.0", alias="HOST", min_length=1)
     port: Annotated[int, BeforeValidator(_port)] = Field(default=8001, alias="PORT", ge=1, le=65535)
@@ -82,6 +93,16 @@ class Settings(BaseModel):
             reasons = problem.get("ctx", {}).get("error", ValueError()).args
             cause, remedy = reasons if len(reasons) == 2 else _FORMS[key]
             raise SettingError(key, environ[key], cause, remedy) from None
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether only this machine reaches a ZeroMQ endpoint."""
+    tcp = TCP.fullmatch(endpoint)
+    host = tcp["ipv6"] or tcp["host"] if tcp else "localhost"
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # the name of a network interface
+        return False
 
 
 def require_free(host: str, port: int) -> None:

@@ -22,12 +22,12 @@ class Throttle:
         if isinstance(message, Rejected):
             # Sent by anyone: no character of it may act on a terminal.
             detail = message.detail.encode("unicode_escape").decode()
-            self._warn(message.reason, f"rejected {message.reason}: {detail}: {message.start!r}")
+            self.warn(message.reason, f"rejected {message.reason}: {detail}: {message.start!r}")
         else:
             gone = f"trades before seq {message.new_seq} that were not counted are gone for good"
-            self._warn("gap_fill", f"session {message.session}: {gone}")
+            self.warn("gap_fill", f"session {message.session}: {gone}")
 
-    def _warn(self, kind: str, line: str) -> None:
+    def warn(self, kind: str, line: str) -> None:
         now = time.monotonic()
         if now - self._logged_at.get(kind, -_INTERVAL) < _INTERVAL:
             self._left_out[kind] += 1

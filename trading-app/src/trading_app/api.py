@@ -131,7 +131,7 @@ def create_app_from_environ() -> FastAPI:
     """The app with the settings of the environment."""
     settings = Settings.from_environ(port=8000)
     outbox = open_outbox(settings.outbox, "api")
-    publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
+    publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox, curve=settings.curve)
     return create_app(publisher, settings)
 
 
@@ -139,7 +139,8 @@ def main() -> None:
     """The command ``trading-api``."""
     parser = argparse.ArgumentParser(
         description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment:"
-        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST, PORT."
+        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST,"
+        " PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()

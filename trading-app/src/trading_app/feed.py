@@ -61,7 +61,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Send order flow to the sidecar, simulated or from a file, until it ends or Ctrl-C is pressed.
 
     The last line it prints is a summary in JSON. Settings come from the environment:
-    WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX.
+    WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE.
     """
     logging.basicConfig(format="trading-feed: %(message)s")
     if count and duration:
@@ -88,7 +88,9 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     if duration:
         orders = takewhile(lambda order: order.at < duration, orders)
         lengths.append(math.ceil(duration * rate))
-    with TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox) as publisher:
+    with TradePublisher(
+        settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox, curve=settings.curve
+    ) as publisher:
         _run(publisher, orders, min(lengths, default=None))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, SupportsFloat
 
+from trading_app.curve import load_keys, warn_if_exposed
 from trading_app.journal import Journal, Status
 from trading_app.messages import Side, Trade, check_price, check_qty, check_side, check_symbol
 from trading_app.outbox import Outbox
@@ -27,10 +28,11 @@ class TradePublisher:
         sidecar_url: where it tells what is committed, such as ``http://localhost:8001``.
         outbox: a folder that keeps the journal when the process dies, or None for memory.
         capacity: how many trades wait before the oldest are dropped.
+        curve: a folder with ``client.key_secret`` and ``server.key``, or None to send without encryption.
 
     Raises:
-        ValueError: ``address`` is not a ZeroMQ address, ``sidecar_url`` not an HTTP address, or ``capacity`` not a
-            whole number above 0.
+        ValueError: ``address`` is not a ZeroMQ address, ``sidecar_url`` not an HTTP address, ``capacity`` not a whole
+            number above 0, or ``curve`` has no such keys.
         OutboxError: the outbox is in use by another process, or cannot be used.
     """
 
@@ -41,12 +43,17 @@ class TradePublisher:
         sidecar_url: str,
         outbox: Outbox | Memory | str | PathLike[str] | None = None,
         capacity: int = 1_000_000,
+        curve: str | PathLike[str] | None = None,
     ) -> None:
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"the capacity must be a whole number above 0, not {capacity!r}")
+        keys = None
+        if curve is not None:
+            keys = load_keys(Path(curve))
+            warn_if_exposed(Path(curve))
         self._journal = Journal(_storage(outbox), capacity)
         try:
-            self._sender = Sender(self._journal, address, sidecar_url)
+            self._sender = Sender(self._journal, address, sidecar_url, keys)
         except ValueError:
             self._journal.close()
             raise

@@ -10,20 +10,18 @@ from contextlib import suppress
 from math import inf
 from queue import Empty, SimpleQueue
 
-import zmq
-
 from trading_app.client import Unreachable
 from trading_app.cursor import CursorClient
+from trading_app.curve import Keys
 from trading_app.journal import Journal
 from trading_app.outbox import OutboxError
+from trading_app.outlet import Outlet
 from trading_app.window import Frame, Window
 
 ASK_SECONDS = 0.05
 RESEND_SECONDS = 1.0
 MAX_RESEND_SECONDS = 30.0
 EXIT_SECONDS = 5.0
-# Frames in the socket. What waits there cannot be taken back when the journal rewinds.
-_SEND_QUEUE = 16
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +33,7 @@ class Sender:
         journal: what to send.
         address: where the sidecar takes trades.
         sidecar_url: where it tells what is committed.
+        keys: to send with CURVE; None to send without encryption.
 
     Attributes:
         sleeps: whether `wake` must be called for the next trade to be sent soon.
@@ -43,9 +42,9 @@ class Sender:
         ValueError: an address is not of its kind.
     """
 
-    def __init__(self, journal: Journal, address: str, sidecar_url: str) -> None:
+    def __init__(self, journal: Journal, address: str, sidecar_url: str, keys: Keys | None) -> None:
         self._client = CursorClient(sidecar_url)
-        self._socket = _connect(address)
+        self._outlet = Outlet(address, keys)
         self._where = f"trades go to {address}, {sidecar_url} is asked for them"
         self._journal = journal
         self._window = Window(journal)
@@ -87,6 +86,7 @@ class Sender:
             self._send(until=min(ask_at, self._stop_at))
             if time.monotonic() >= ask_at:
                 self._ask()
+                self._outlet.mend()
                 ask_at = time.monotonic() + ASK_SECONDS
             self._tidy()
             self._sleep(until=ask_at)
@@ -103,11 +103,10 @@ class Sender:
             self._frame = self._frame or self._window.next_frame()
             if not self._frame:
                 return
-            try:
-                self._socket.send(self._frame.data, zmq.DONTWAIT)
+            if self._outlet.send(self._frame.data):
                 self._frame = None
-            except zmq.Again:
-                self._socket.poll(int(left * 1000) + 1, zmq.POLLOUT)
+            else:
+                self._outlet.wait(left)
 
     def _sleep(self, until: float) -> None:
         """Wait for a trade, or for the next question where one is due."""
@@ -189,29 +188,11 @@ class Sender:
         if pending := self._journal.pending:
             log.warning("closed with %d trades that the sidecar has not committed; %s", pending, self._journal.fate)
         self._client.close()
-        self._socket.close()
+        self._outlet.close()
         self._journal.close()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
-
-
-def _connect(address: str) -> zmq.Socket[bytes]:
-    connected: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
-    # Without a connection the socket takes nothing: what waits, waits in the journal.
-    connected.setsockopt(zmq.IMMEDIATE, 1)
-    connected.setsockopt(zmq.LINGER, 1000)
-    connected.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
-    connected.setsockopt(zmq.IPV6, "[" in address)
-    # A host that vanished without a word would keep the connection, and what is sent into it, for many minutes.
-    connected.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-    connected.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
-    try:
-        connected.connect(address)
-    except (zmq.ZMQError, TypeError) as error:
-        connected.close()
-        raise ValueError(f"not a ZeroMQ address: {address} ({error})") from None
-    return connected
 
 
 def _disown_all() -> None:

@@ -6,10 +6,13 @@ import re
 import socket
 from collections.abc import Mapping
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from trading_app.curve import load_keys
 
 _TCP = re.compile(r"tcp://(?:\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]*]+):(?P<port>[0-9]{1,5})")
 # What fits into the kernel's sun_path, with the zero at its end.
@@ -76,6 +79,12 @@ def _host_names(value: str) -> list[str]:
     return names
 
 
+def _curve(value: Path | None) -> Path | None:
+    if value:
+        load_keys(value)
+    return value
+
+
 type _Endpoint = Annotated[str, AfterValidator(_endpoint)]
 type _Url = Annotated[str, AfterValidator(_url)]
 
@@ -83,6 +92,7 @@ type _Url = Annotated[str, AfterValidator(_url)]
 class Settings(BaseModel):
     """The settings of the programs that publish. ``outbox`` is a folder, or empty for memory.
 
+    ``curve`` is the folder of the keys, None without encryption.
     ``prometheus_url`` and ``grafana_url`` are for the page; ``ui_url`` is where the HTTP API sends a browser back to.
     ``allowed_hosts`` are the names with a dot under which page and API may be reached.
     """
@@ -92,6 +102,9 @@ class Settings(BaseModel):
     zmq_addr: _Endpoint = Field(default="tcp://localhost:5555", alias="WEBAPP_ZMQ_ADDR")
     sidecar_url: _Url = Field(default="http://localhost:8001", alias="WEBAPP_SIDECAR_URL")
     outbox: str = Field(default=".data/outbox", alias="WEBAPP_OUTBOX")
+    curve: Annotated[Path | None, BeforeValidator(lambda value: value or None), AfterValidator(_curve)] = Field(
+        default=None, alias="WEBAPP_CURVE"
+    )
     prometheus_url: _Url = Field(default="http://localhost:9090", alias="WEBAPP_PROMETHEUS_URL")
     grafana_url: _Url = Field(default="http://localhost:3000", alias="WEBAPP_GRAFANA_URL")
     ui_url: _Url = Field(default="http://localhost:8501", alias="WEBAPP_UI_URL")

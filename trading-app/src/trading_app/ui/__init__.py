@@ -23,7 +23,8 @@ def main() -> None:
     """The command ``trading-app``."""
     parser = argparse.ArgumentParser(
         description="Serve the trading page. Settings come from the environment: WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL,"
-        " WEBAPP_OUTBOX, WEBAPP_PROMETHEUS_URL, WEBAPP_GRAFANA_URL, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST, PORT."
+        " WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_PROMETHEUS_URL, WEBAPP_GRAFANA_URL, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS,"
+        " HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()

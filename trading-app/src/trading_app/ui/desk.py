@@ -36,7 +36,9 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         outbox = open_outbox(settings.outbox, "ui")
-        self._publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox)
+        self._publisher = TradePublisher(
+            settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox, curve=settings.curve
+        )
         self.capacity = self._publisher.capacity
         self._watch = Watch(settings)
         self.flow = Flow(self._publisher)

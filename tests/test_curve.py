@@ -1,0 +1,169 @@
+"""CURVE from end to end: the keys of bin/keys, the real sidecar, and publishers with right and wrong keys."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from chaos import Sidecar
+from stack import eventually, make_keys
+
+from trading_app.publisher import TradePublisher
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return make_keys(tmp_path, "bot")
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path, keys: Path) -> Iterator[Sidecar]:
+    running = Sidecar(tmp_path, SIDECAR_CURVE=str(keys / "server"))
+    running.start()
+    assert eventually(running.is_up)
+    yield running
+    running.close()
+
+
+def bought(sidecar: Sidecar) -> float:
+    return sidecar.samples()['trades_total{side="buy"}']
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): f"{path.stat().st_mode & 0o777:o}" for path in (folder, *folder.rglob("*"))}
+
+
+def test_keys_are_for_their_owner_only(keys: Path) -> None:
+    assert modes(keys) == {
+        ".": "700",
+        "server": "700",
+        "server/server.key": "600",
+        "server/server.key_secret": "600",
+        "server/clients": "700",
+        "server/clients/bot.key": "600",
+        "bot": "700",
+        "bot/client.key_secret": "600",
+        "bot/server.key": "600",
+    }
+
+
+def test_keys_that_are_there_stay_as_they_are(keys: Path) -> None:
+    (keys / "server/clients/bot.key").unlink()  # not to be allowed again by making keys for another
+
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
+
+    before = contents()
+    make_keys(keys.parents[1], "bot")
+    assert contents() == before
+    make_keys(keys.parents[1], "bot", "other")
+    assert before.items() < contents().items()
+    assert (keys / "other/server.key").read_bytes() == (keys / "bot/server.key").read_bytes()
+
+
+def test_making_keys_says_what_to_set(keys: Path) -> None:
+    lines = run_keys(keys, "bot", "new").stdout.splitlines()
+    assert lines == [
+        "there already: SIDECAR_CURVE=.data/curve/server",
+        "there already: WEBAPP_CURVE=.data/curve/bot",
+        "made: WEBAPP_CURVE=.data/curve/new",
+    ]
+
+
+@pytest.mark.parametrize("name", ["server", "../bot", "a b", ""])
+def test_a_name_that_is_no_folder_is_refused(keys: Path, name: str) -> None:
+    ended = run_keys(keys, name)
+    assert ended.returncode == 2
+    assert f"argument NAME: {name!r}: use up to 64 letters" in ended.stderr
+
+
+def run_keys(keys: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, keys.parents[1] / "bin/keys", *names], capture_output=True, text=True, check=False
+    )
+
+
+def test_an_allowed_publisher_is_counted(sidecar: Sidecar, keys: Path) -> None:
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url, curve=keys / "bot") as publisher:
+        for _ in range(20_000):
+            publisher.publish("buy")
+        assert publisher.flush(30)
+    assert bought(sidecar) == 20_000
+    assert sidecar.samples()["sidecar_refused_total"] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong, cause",
+    [
+        ("no keys", "CURVE is needed there, or it is no sidecar"),
+        ("unknown key", "this publisher's key is not allowed there"),
+        ("wrong server key", "another server key than server.key, no CURVE, or no sidecar"),
+    ],
+)
+def test_a_publisher_with_wrong_keys_says_so_and_its_trades_wait(
+    sidecar: Sidecar, keys: Path, wrong: str, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder: Path | None = None
+    if wrong == "unknown key":
+        folder = make_keys(keys.parents[1], "other") / "other"
+        (keys / "server/clients/other.key").unlink()
+    elif wrong == "wrong server key":
+        folder = keys / "bot"
+        (folder / "server.key").write_text(f'public-key = "{zmq.curve_keypair()[0].decode()}"')
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url, curve=folder) as publisher:
+        publisher.publish("buy")
+        assert eventually(lambda: sidecar.samples()["sidecar_refused_total"] >= 4)
+        publisher.close(0)
+        assert publisher.pending == 1
+    said = [line for line in caplog.messages if "does not take the connection" in line]
+    assert said == [f"{sidecar.address} does not take the connection; trades wait: {cause}"]
+    assert bought(sidecar) == 0
+
+
+def test_a_key_that_is_allowed_later_delivers_what_waited(sidecar: Sidecar, keys: Path, tmp_path: Path) -> None:
+    certificate = keys / "server/clients/bot.key"
+    certificate.rename(keys / "aside")
+    assert eventually(lambda: "keys that may send: 0" in (tmp_path / "sidecar.log").read_text())
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url, curve=keys / "bot") as publisher:
+        for _ in range(1000):
+            publisher.publish("buy")
+        assert eventually(lambda: sidecar.samples()["sidecar_refused_total"])
+        (keys / "aside").rename(certificate)
+        assert publisher.flush(10)
+    assert bought(sidecar) == 1000
+
+
+def test_a_publisher_goes_on_when_the_sidecar_has_asked_for_keys_for_a_while(sidecar: Sidecar, keys: Path) -> None:
+    restart(sidecar, SIDECAR_CURVE="")
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
+        publisher.publish("buy")
+        assert publisher.flush(20)
+        restart(sidecar, SIDECAR_CURVE=str(keys / "server"))
+        publisher.publish("buy")
+        assert eventually(lambda: sidecar.samples()["sidecar_refused_total"])
+        restart(sidecar, SIDECAR_CURVE="")
+        assert publisher.flush(20)
+    assert bought(sidecar) == 2
+
+
+def restart(sidecar: Sidecar, **environ: str) -> None:
+    sidecar.end(signal.SIGTERM)
+    sidecar.environ().update(environ)
+    sidecar.start()
+    assert eventually(sidecar.is_up)
+
+
+def test_the_feed_takes_its_keys_from_the_environment(sidecar: Sidecar, keys: Path, tmp_path: Path) -> None:
+    environ = {
+        "WEBAPP_ZMQ_ADDR": sidecar.address,
+        "WEBAPP_SIDECAR_URL": sidecar.url,
+        "WEBAPP_OUTBOX": str(tmp_path / "outbox"),
+        "WEBAPP_CURVE": str(keys / "bot"),
+    }
+    feed = Path(sys.executable).with_name("trading-feed")
+    subprocess.run([feed, "--rate", "1000", "--count", "50"], env=environ, check=True, timeout=60)
+    samples = sidecar.samples()
+    assert sum(samples[f'trades_total{{side="{side}"}}'] for side in ("buy", "sell")) == 50

@@ -1,0 +1,74 @@
+"""CURVE: the keys with which a publisher sends."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import zmq
+from zmq.auth import load_certificate
+from zmq.utils import z85
+
+_OWN = "client.key_secret"
+_SERVER = "server.key"
+
+log = logging.getLogger(__name__)
+
+
+class CurveError(ValueError):
+    """The folder cannot be used. Its arguments are the cause and the remedy."""
+
+    def __str__(self) -> str:
+        return ". ".join(self.args)
+
+
+class Keys(NamedTuple):
+    """The publisher's own pair of keys and the sidecar's public key, in Z85."""
+
+    public: bytes
+    secret: bytes
+    server: bytes
+
+
+def load_keys(folder: Path) -> Keys:
+    """The keys in ``client.key_secret`` and ``server.key``.
+
+    Raises:
+        CurveError: the folder does not have them.
+    """
+    try:
+        _, secret = _load(folder / _OWN)
+        server, _ = _load(folder / _SERVER)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CurveError(f"there is no {error.filename}", "Make it with bin/keys NAME") from None
+    except OSError as error:
+        raise CurveError(f"{error.filename}: {error.strerror}", "Let this user read it") from None
+    try:
+        public = zmq.curve_public(secret)
+    except (ValueError, zmq.ZMQError):
+        raise CurveError(f"{folder / _OWN} holds no secret key", "Make another with bin/keys NAME") from None
+    if not _is_key(server):
+        raise CurveError(f"{folder / _SERVER} holds no public key", "Copy it from the folder that bin/keys made")
+    return Keys(public, secret, server)
+
+
+def warn_if_exposed(folder: Path) -> None:
+    """Log it where everyone on this machine can use the secret key."""
+    if (folder / _OWN).stat().st_mode & 0o007:
+        log.warning("every user of this machine can use %s: chmod 600 it", folder / _OWN)
+
+
+def _load(path: Path) -> tuple[bytes, bytes]:
+    """Public and secret key, each empty where the file has none."""
+    path.stat()
+    try:
+        public, secret = load_certificate(path)
+    except ValueError:
+        return b"", b""
+    return public, secret or b""
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(z85.decode(value)) == 32
+    except (ValueError, KeyError):
+        return False
