@@ -1,8 +1,10 @@
 """The client in examples/node, a second implementation of the contract, against a real sidecar that is killed."""
 
+import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -70,7 +72,10 @@ def test_every_trade_counts_once_though_the_sidecar_is_killed(
     publishing = publish(len(QUANTITIES))
     for _ in range(4):
         assert eventually(grows(sidecar))
-        assert counted(sidecar) < len(QUANTITIES), "it must be killed while trades are on their way"
+        assert counted(sidecar) < len(QUANTITIES), "it must be killed while trades are published"
+        # What reaches it now dies with it. The client sends something once its question has timed out, at 0.5 s.
+        sidecar.send(signal.SIGSTOP)
+        time.sleep(0.7)
         sidecar.end(signal.SIGKILL)
         sidecar.start()
     assert publishing.finish(60) == 0, publishing.log.read_text()
@@ -95,6 +100,27 @@ def test_what_a_deleted_state_had_counted_is_lost(
     assert 0 < lost < 5_000
     assert counted(sidecar) + lost == 5_000
     assert "another state file" in publishing.log.read_text()
+
+
+FULL_BUFFER = """
+import { TradePublisher } from "./telemetry.mjs";
+const { WEBAPP_ZMQ_ADDR: address, WEBAPP_SIDECAR_URL: url } = process.env;
+const publisher = new TradePublisher({ address, url, capacity: 80 });
+for (let number = 0; number < 200; number++) publisher.publish("buy", 1);
+console.log(publisher.pending, publisher.lost);
+process.exitCode = (await publisher.close(30_000)) ? 0 : 1;
+"""
+
+
+def test_a_full_buffer_drops_the_oldest_trades_and_they_count_as_lost(client: Path, sidecar: Sidecar) -> None:
+    environ = {**os.environ, "WEBAPP_ZMQ_ADDR": sidecar.address, "WEBAPP_SIDECAR_URL": sidecar.url}
+    script = ["node", "--input-type=module", "--eval", FULL_BUFFER]
+    ended = subprocess.run(script, cwd=client, env=environ, check=True, capture_output=True, text=True)
+    pending, lost = map(int, ended.stdout.split())
+    assert 70 <= pending <= 80
+    assert pending + lost == 200
+    assert counted(sidecar) == pending
+    assert total(sidecar, "trades_lost_total") == lost
 
 
 def grows(sidecar: Sidecar) -> Callable[[], bool]:
