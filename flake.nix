@@ -35,6 +35,7 @@
             pkgs.honcho
             pkgs.prometheus
             pkgs.prometheus.cli # promtool
+            pkgs.nodejs # with npm
             (chromium pkgs)
           ];
 

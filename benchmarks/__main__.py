@@ -1,6 +1,7 @@
 """Measures this project beside what people would use instead, in turns, and writes docs/benchmarks.md."""
 
 import argparse
+import logging
 import random
 import signal
 import sys
@@ -16,6 +17,7 @@ import recover
 import report
 import scrape
 import visible
+from emitters import EMITTERS
 from plan import FULL, QUICK, Plan
 from programs import NotInstalled
 
@@ -24,28 +26,25 @@ type Measurement = Callable[[Path, Plan], None]
 
 def measurements(plan: Plan) -> dict[str, Measurement]:
     """All that is measured in a round, each by itself: what it is called, and what does it."""
-    all_of_them: dict[str, Measurement] = {
-        f"publish: {name}": partial(publish.measure, name) for name in publish.CONTESTANTS
-    }
-    for load, senders in receive.TABLES:
-        for name, (_, kinds) in receive.CONTESTANTS.items():
-            if load in kinds:
-                all_of_them[f"receive: {name}, {load}, {senders}"] = partial(receive.measure, load, senders, name)
-    for rate in visible.RATES:
-        all_of_them[f"visible: at {rate:,}/s"] = partial(visible.measure, rate)
-    for waiting in 0, plan.waiting:
-        all_of_them[f"recover: {waiting:,} waiting"] = partial(recover.measure, waiting)
-    all_of_them["scrape: sessions"] = scrape.measure_sessions
-    all_of_them["scrape: trades"] = scrape.measure_trades
-    return all_of_them
+    every: dict[str, Measurement] = {f"publish: {name}": partial(publish.measure, name) for name in EMITTERS}
+    for senders in receive.TABLES:
+        for name in receive.CONTESTANTS:
+            every[f"receive: {name}, {senders}"] = partial(receive.measure, senders, name)
+    for rate in plan.rates:
+        for mode in visible.MODES:
+            every[f"visible: {visible.row_of(rate, mode)}"] = partial(visible.measure, rate, mode)
+    every["recover"] = recover.measure
+    every["scrape: sessions"] = scrape.measure_sessions
+    every["scrape: trades"] = scrape.measure_trades
+    return every
 
 
 def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
     """Measure in rounds, in each of them in another order; return what was left out, and why."""
-    started, left_out = time.monotonic(), dict[str, str]()
+    started, size, left_out = time.monotonic(), len(todo), dict[str, str]()
     for number in range(plan.rounds):
         for done, name in enumerate(random.sample(list(todo), len(todo))):
-            minutes, where = (time.monotonic() - started) / 60, f"{number + 1}/{plan.rounds}  {done + 1}/{len(todo)}"
+            minutes, where = (time.monotonic() - started) / 60, f"{number + 1}/{plan.rounds}  {done + 1}/{size}"
             print(f"{minutes:5.1f} min  round {where}  {name}", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 try:
@@ -69,16 +68,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if sys.platform != "linux":
         parser.error("processor time and memory are read from /proc, which takes Linux")
+    # That a publisher ends with trades left is part of what is measured.
+    logging.getLogger("trading_app").setLevel(logging.ERROR)
     plan = QUICK if arguments.quick else FULL
     todo = {name: measure for name, measure in measurements(plan).items() if name.startswith(arguments.only)}
     if not todo:
         parser.error(f"nothing that is measured begins with {arguments.only!r}: {', '.join(measurements(plan))}")
+    measured_on = report.machine()
     left_out = run(plan, todo)
-    print("\n".join(report.text(left_out)))
-    if not arguments.only:
-        print("\n### What was to be reached\n", *report.targets(), sep="\n")
-        if not arguments.quick:
-            report.write(left_out)
+    print(measured_on, "", *report.text(left_out, complete=not arguments.only), sep="\n")
+    if not (arguments.only or arguments.quick):
+        report.write(measured_on, left_out)
 
 
 if __name__ == "__main__":

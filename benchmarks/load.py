@@ -4,12 +4,14 @@ import argparse
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import zmq
 
 from trading_app.messages import SIDES, Trade, encode
 from trading_app.publisher import TradePublisher
+
+BATCH = 500
 
 
 def say(word: str) -> None:
@@ -20,29 +22,39 @@ def hear() -> None:
     sys.stdin.readline()
 
 
-def push(address: str, session: str, count: int) -> None:
-    """Tracked trades that were made before, so that there is the least to do between two of them."""
+def trades(session: str, count: int) -> list[bytes]:
+    """Tracked trades as they go over the wire."""
     now = time.time()
-    messages = [
-        encode(Trade(SIDES[seq % 2], 1.0 + seq % 8 / 8, now + seq / 1e6, session, seq)) for seq in range(1, count + 1)
-    ]
+    return [encode(Trade(SIDES[seq % 2], 1.0 + seq % 8 / 8, now, session, seq)) for seq in range(1, count + 1)]
+
+
+def push(address: str, frames: Iterable[bytes]) -> None:
+    """Frames that were made before, so that there is the least to do between two of them."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
         sender.connect(address)
         say("ready")
         hear()
-        for message in messages:
-            sender.send(message)
+        for frame in frames:
+            sender.send(frame)
 
 
-def statsd(address: str, _: str, count: int) -> None:
+def singles(arguments: argparse.Namespace) -> None:
+    push(arguments.address, trades(arguments.session, arguments.count))
+
+
+def batches(arguments: argparse.Namespace) -> None:
+    lines = trades(arguments.session, arguments.count)
+    push(arguments.address, [b"\n".join(lines[start : start + BATCH]) for start in range(0, len(lines), BATCH)])
+
+
+def statsd(arguments: argparse.Namespace) -> None:
     """The same trades as statsd has them: datagrams of three metrics, made before."""
-    host, port = address.rsplit(":", 1)
+    host, port = arguments.address.rsplit(":", 1)
     now = time.time()
-    messages = [
-        f"trades.{(side := SIDES[seq % 2])}:1|c\nvolume.{side}:{1.0 + seq % 8 / 8}|c\nlast_trade_ts:{now + seq / 1e6}|g"
-        for seq in range(count)
+    datagrams = [
+        f"trades.{(side := SIDES[seq % 2])}:1|c\nvolume.{side}:{1.0 + seq % 8 / 8}|c\nlast_trade_ts:{now}|g".encode()
+        for seq in range(arguments.count)
     ]
-    datagrams = [message.encode() for message in messages]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect((host, int(port)))
         say("ready")
@@ -51,57 +63,40 @@ def statsd(address: str, _: str, count: int) -> None:
             sender.send(datagram)
 
 
-def publish(address: str, url: str, count: int) -> None:
-    """The publisher with a memory outbox. It says when all is published, and ends when all is committed."""
-    with TradePublisher(address, sidecar_url=url) as publisher:
+def publish(arguments: argparse.Namespace) -> None:
+    """The publisher. It is ready when one trade is committed, and says when all are published, and committed."""
+    with TradePublisher(
+        arguments.address, sidecar_url=arguments.url, outbox=arguments.outbox, capacity=2 * arguments.count
+    ) as publisher:
         publisher.publish("buy")
+        while not publisher.flush(1.0):
+            continue
         say("ready")
         hear()
-        for number in range(1, count):
+        for number in range(1, arguments.count):
             publisher.publish(SIDES[number % 2])
         say("published")
         while not publisher.flush(1.0):
             continue
-
-
-def publish_at_nobody(address: str, _: str, count: int) -> None:
-    """The publisher, to a receiver that nobody can ask what it has committed."""
-    with TradePublisher(address, sidecar_url="http://127.0.0.1:9") as publisher:
-        publisher.publish("buy")
-        say("ready")
-        hear()
-        for number in range(1, count):
-            publisher.publish(SIDES[number % 2])
+        say("committed")
         hear()
 
 
-def steady(address: str, url: str, rate: int) -> None:
-    """Sells at a steady ``rate`` a second, until the end."""
-    with TradePublisher(address, sidecar_url=url) as publisher:
-        say("ready")
-        started = time.perf_counter()
-        number = 0
-        while True:
-            publisher.publish("sell")
-            number += 1
-            if (ahead := started + number / rate - time.perf_counter()) > 0.001:
-                time.sleep(ahead)
-
-
-KINDS: dict[str, Callable[[str, str, int], None]] = {
-    "push": push,
+KINDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "singles": singles,
+    "batches": batches,
     "statsd": statsd,
     "publish": publish,
-    "publish-at-nobody": publish_at_nobody,
-    "steady": steady,
 }
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("address")
-    parser.add_argument("session")
-    parser.add_argument("count", type=int)
+    parser.add_argument("--address")
+    parser.add_argument("--url")
+    parser.add_argument("--session")
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--outbox")
     arguments = parser.parse_args()
-    KINDS[arguments.kind](arguments.address, arguments.session, arguments.count)
+    KINDS[arguments.kind](arguments)

@@ -1,4 +1,4 @@
-"""What an idle page costs: processor time of its server and of the side-car, by the number of open tabs.
+"""What an idle page costs: processor time of its server and of the sidecar, by the number of open tabs.
 
 Run it with ``python benchmarks/page.py``. A percent is one of one core.
 """
@@ -37,7 +37,7 @@ def report(tabs: int, ui: Honcho, sidecar: Honcho) -> None:
     time.sleep(SECONDS)
     after = [processor_seconds(program.groups[0]) for program in (ui, sidecar)]
     page, behind = (100 * (end - start) / SECONDS for start, end in zip(before, after, strict=True))
-    print(f"{tabs} tabs: the page's server {page:.1f} %, the side-car {behind:.1f} %", flush=True)
+    print(f"{tabs} tabs: the page's server {page:.1f} %, the sidecar {behind:.1f} %", flush=True)
 
 
 def main() -> None:

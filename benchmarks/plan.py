@@ -7,13 +7,16 @@ from dataclasses import dataclass
 class Plan:
     """Sizes of one round, in trades unless said otherwise."""
 
-    rounds: int = 5
-    calls: int = 10_000
-    lone_calls: int = 1_000
+    rounds: int = 3
+    # Of one contestant's calls in bursts of one length.
+    call_seconds: float = 1.5
     trades: int = 1_000_000
-    slow_trades: int = 200_000
-    probes: int = 3_000
+    slow_trades: int = 100_000
+    rates: tuple[int, ...] = (100, 1_000, 10_000)
+    rate_seconds: float = 3.0
     waiting: int = 1_000_000
+    many_waiting: int = 5_000_000
+    sessions: tuple[int, ...] = (1, 1_000, 10_000)
     many: int = 10_000_000
     scrapes: int = 200
 
@@ -21,12 +24,14 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     rounds=1,
-    calls=3_000,
-    lone_calls=300,
-    trades=100_000,
-    slow_trades=10_000,
-    probes=150,
+    call_seconds=0.1,
+    trades=50_000,
+    slow_trades=5_000,
+    rates=(10_000,),
+    rate_seconds=0.5,
     waiting=100_000,
+    many_waiting=200_000,
+    sessions=(1, 10_000),
     many=200_000,
-    scrapes=50,
+    scrapes=30,
 )

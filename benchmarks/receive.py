@@ -4,61 +4,69 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import receivers
 from plan import Plan
-from programs import (
-    Child,
-    Start,
-    Usage,
-    bare_receiver,
-    collectd_receiver,
-    sidecar_receiver,
-    tutorial_receiver,
-)
+from programs import Child, Usage
+from receivers import Start
 from results import Column, Table
 
-COLUMNS = (
-    Column("trades a second", ""),
-    Column("lost", "%", 100, 1),
-    Column("processor time a million", "s", 1, 2),
-    Column("peak memory", "MB", 1e-6, 0),
-)
-CONTESTANTS: dict[str, tuple[Start, dict[str, str]]] = {
-    "side-car": (sidecar_receiver, {"prepared": "push", "published": "publish"}),
-    "bare loop": (bare_receiver, {"prepared": "push", "published": "publish-at-nobody"}),
-    "tutorial": (tutorial_receiver, {"prepared": "push"}),
-    "collectd, statsd": (collectd_receiver, {"prepared": "statsd"}),
+# How a contestant is started, and what sends to it.
+CONTESTANTS: dict[str, tuple[Start, str]] = {
+    "bare loop, single messages": (receivers.bare, "singles"),
+    "sidecar, real publishers": (receivers.sidecar, "publish"),
+    "sidecar, batches of 500": (receivers.sidecar, "batches"),
+    "sidecar, single messages": (receivers.sidecar, "singles"),
+    "asyncio tutorial, single messages": (receivers.tutorial, "singles"),
+    "collectd, statsd": (receivers.collectd, "statsd"),
 }
+REFERENCE = next(iter(CONTESTANTS))
 TABLES = {
-    (load, senders): Table(
-        f"The side-car: {title} from {senders} process{'es' * (senders > 1)}", "bare loop", COLUMNS, tuple(CONTESTANTS)
+    senders: Table(
+        f"The sidecar's rate: trades from {senders} process{'es' * (senders > 1)}",
+        REFERENCE,
+        (
+            Column("trades a second", "", compared=True),
+            Column("lost", "trades"),
+            Column("its processor time a million", "s", 1, 2),
+            Column("the senders'", "s", 1, 2),
+            Column("peak memory", "MB", 1e-6, 0),
+        ),
+        tuple(CONTESTANTS),
     )
-    for load, title in (("prepared", "messages made before"), ("published", "real publishers,"))
     for senders in (1, 4)
 }
 
 
-def measure(load: str, senders: int, name: str, folder: Path, plan: Plan) -> None:
-    start, kinds = CONTESTANTS[name]
-    share = (plan.slow_trades if name == "tutorial" else plan.trades) // senders
+def measure(senders: int, name: str, folder: Path, plan: Plan) -> None:
+    start, kind = CONTESTANTS[name]
+    share = (plan.slow_trades if start is receivers.tutorial else plan.trades) // senders
     with ExitStack() as stack:
         receiver = stack.enter_context(start(folder, share * senders))
         usage = Usage(receiver.pid)
-        sessions = [receiver.url if kinds[load] == "publish" else f"s{number}" for number in range(senders)]
         children = [
-            stack.enter_context(Child("load.py", kinds[load], receiver.address, session, share)) for session in sessions
+            stack.enter_context(
+                Child(
+                    *("load.py", kind, f"--address={receiver.address}", f"--url={receiver.url}"),
+                    *(f"--session=s{number}", f"--count={share}"),
+                )
+            )
+            for number in range(senders)
         ]
         for child in children:
             child.read()
+        senders_usage = [Usage(child.pid) for child in children]
         started = time.perf_counter()
         for child in children:
             child.go()
         shown, seen_at = receiver.wait(share * senders)
-        TABLES[load, senders].add(
+        millions = max(shown, 1) / 1e6
+        TABLES[senders].add(
             name,
             **{
                 "trades a second": shown / (seen_at - started),
-                "lost": 1 - shown / (share * senders),
-                "processor time a million": usage.processor_seconds / max(shown, 1) * 1e6,
+                "lost": share * senders - shown,
+                "its processor time a million": usage.processor_seconds / millions,
+                "the senders'": sum(sender.processor_seconds for sender in senders_usage) / millions,
                 "peak memory": usage.peak_bytes,
             },
         )

@@ -1,44 +1,63 @@
-"""The side-car is killed, trades wait, and it is started again."""
+"""The sidecar is killed, trades wait in a durable journal, and it is started again."""
 
 import time
-from functools import partial
 from pathlib import Path
 
 from chaos import Sidecar
 from plan import Plan
-from programs import Child, Scraper, port_of, sidecar
+from programs import Child, Peak, running, status, total
 from results import Column, Table
 from stack import eventually
 
 TABLE = Table(
-    "Recovery from SIGKILL, until the totals are exact",
-    "start with none waiting",
-    (Column("time", "s", 1, 2), Column("lost or counted twice", "trades")),
-    ("start with none waiting",),
+    "Trades waiting in a durable journal, from the sidecar's start until its totals are exact",
+    "none waiting",
+    (
+        Column("time", "s", 1, 2, compared=True),
+        Column("lost or counted twice", "trades"),
+        Column("publisher's RssAnon before", "MB", 1e-6, 1),
+        Column("at the peak", "MB", 1e-6, 1),
+        Column("after", "MB", 1e-6, 1),
+    ),
 )
 
 
-def measure(waiting: int, folder: Path, _: Plan) -> None:
-    row = f"{waiting:,} waiting" if waiting else TABLE.reference
-    with sidecar(folder) as program:
-        # One is counted before the kill: the rest waits for the same session.
-        with Child("load.py", "publish", program.address, program.url, waiting + 1) as publisher:
+def row_of(waiting: int) -> str:
+    return f"{waiting:,} waiting" if waiting else TABLE.reference
+
+
+def measure(folder: Path, plan: Plan) -> None:
+    for waiting in 0, plan.waiting, plan.many_waiting:
+        (home := folder / str(waiting)).mkdir()
+        recover(home, waiting)
+
+
+def recover(folder: Path, waiting: int) -> None:
+    with running(Sidecar(folder)) as program:
+        # One is committed before the kill: the rest waits for the same session.
+        count = waiting + 1
+        arguments = f"--address={program.address}", f"--url={program.url}", f"--count={count}"
+        with Child("load.py", "publish", *arguments, f"--outbox={folder / 'outbox'}") as publisher:
             publisher.read()
-            assert eventually(partial(counts, program, 1))
+            before = status(publisher.pid, "RssAnon")
             program.end()
-            publisher.go()
-            publisher.read()
-            started = time.perf_counter()
-            program.start()
-            assert eventually(partial(counts, program, waiting + 1), 120)
-            seconds = time.perf_counter() - started
-            publisher.finish()
-        wrong = abs(Scraper(port_of(program.url)).total(b"trades_total") - waiting - 1)
-    TABLE.add(row, **{"time": seconds, "lost or counted twice": wrong})
-
-
-def counts(program: Sidecar, count: int) -> bool:
-    try:
-        return Scraper(port_of(program.url)).total(b"trades_total") >= count
-    except OSError:
-        return False
+            with Peak(publisher.pid, "RssAnon") as peak:
+                publisher.go()
+                publisher.read()
+                started = time.perf_counter()
+                program.start()
+                assert eventually(lambda: total(program.url, b"trades_total") >= count, 300)
+                seconds = time.perf_counter() - started
+                publisher.read()
+            after = status(publisher.pid, "RssAnon")
+            wrong = abs(total(program.url, b"trades_total") - count) + total(program.url, b"trades_lost_total")
+    TABLE.add(
+        row_of(waiting),
+        **{
+            "time": seconds,
+            "lost or counted twice": wrong,
+            "publisher's RssAnon before": before,
+            "at the peak": peak.bytes,
+            "after": after,
+        },
+    )

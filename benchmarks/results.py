@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of every contestant, in ``unit``; values are multiplied by ``scale`` to get there."""
+    """A figure of every contestant, in ``unit``; values are multiplied by ``scale`` to get there.
+
+    Where it is ``compared``, its ratio to the reference stands beside it.
+    """
 
     name: str
     unit: str
     scale: float = 1.0
     digits: int = 0
+    compared: bool = False
 
 
 @dataclass
 class Table:
-    """One measurement. ``reference`` is the contestant that the others' first figures are divided by.
+    """One measurement. ``reference`` is the contestant that others are divided by.
 
     The contestants stand in the order of ``order``, and after it as they came.
     """
@@ -32,8 +36,7 @@ class Table:
     def add(self, row: str, **figures: float) -> None:
         """Add what one round has measured for a contestant: a value a column, by the names of the columns."""
         for column in self.columns:
-            if column.name in figures:
-                self.rows[row][column.name].append(figures[column.name])
+            self.rows[row][column.name].append(figures[column.name])
 
     @property
     def contestants(self) -> list[str]:
@@ -42,26 +45,33 @@ class Table:
     def median(self, row: str, column: str) -> float:
         return statistics.median(self.rows[row][column])
 
+    def worst(self, row: str, column: str) -> float:
+        return max(self.rows[row][column])
+
     def ratio(self, row: str, column: str, reference: str = "") -> float:
         """The median of the ratios to the reference, each of two values of the same round."""
-        pairs = zip(self.rows[row][column], self.rows[reference or self.reference][column], strict=False)
+        pairs = zip(self.rows[row][column], self.rows[reference or self.reference][column], strict=True)
         return statistics.median(value / other for value, other in pairs)
 
     def markdown(self) -> Iterator[str]:
-        first = self.columns[0]
-        heads = [f"{column.name}, {column.unit}" if column.unit else column.name for column in self.columns]
-        yield "| | " + " | ".join([heads[0], f"to {self.reference}", *heads[1:]]) + " |"
-        yield "| --- |" + " ---: |" * (len(heads) + 1)
+        heads = [head for column in self.columns for head in self._heads(column)]
+        yield "| | " + " | ".join(heads) + " |"
+        yield "| --- |" + " ---: |" * len(heads)
         for row in self.contestants:
-            cells = [self._cell(self.rows[row], column) for column in self.columns]
-            ratio = f"{self.ratio(row, first.name):.2f}" if self.reference in self.rows else ""
-            yield "| " + " | ".join([row, cells[0], ratio, *cells[1:]]) + " |"
+            cells = [cell for column in self.columns for cell in self._cells(row, column)]
+            yield "| " + " | ".join([row, *cells]) + " |"
 
-    def _cell(self, figures: dict[str, list[float]], column: Column) -> str:
-        if not (values := [value * column.scale for value in figures.get(column.name, [])]):
-            return ""
+    def _heads(self, column: Column) -> Iterator[str]:
+        yield f"{column.name}, {column.unit}" if column.unit else column.name
+        if column.compared:
+            yield f"to {self.reference}"
+
+    def _cells(self, row: str, column: Column) -> Iterator[str]:
+        values = [value * column.scale for value in self.rows[row][column.name]]
         median, low, high = (f"{value:,.{column.digits}f}" for value in (statistics.median(values), *spread(values)))
-        return f"{median} ({low} to {high})" if low != high else median
+        yield f"{median} ({low} to {high})" if low != high else median
+        if column.compared:
+            yield f"{self.ratio(row, column.name):.2f}" if self.reference in self.rows else ""
 
 
 def spread(values: list[float]) -> tuple[float, float]:

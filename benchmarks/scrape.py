@@ -1,4 +1,4 @@
-"""One scrape: its time, its size, and the side-car's memory, by how much it has counted."""
+"""One scrape: its time, its size, and the sidecar's memory, by how much it has counted."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,81 +7,69 @@ from pathlib import Path
 import zmq
 from chaos import Sidecar
 from plan import Plan
-from programs import Child, Scraper, port_of, sidecar, status
+from programs import Scraper, running, status, total
 from results import Column, Table, percentile
 from stack import eventually
 
 from trading_app.messages import Trade, encode
 
-SESSIONS = 1, 1_000, 10_000
-COLUMNS = (
-    Column("time", "ms", 1e3, 2),
+_COLUMNS = (
+    Column("time", "ms", 1e3, 2, compared=True),
     Column("p99", "ms", 1e3, 2),
     Column("size", "bytes"),
-    Column("memory", "MB", 1e-6, 1),
+    Column("memory", "MB", 1e-6, 1, compared=True),
 )
+BY_SESSIONS = Table("The scrape of a quiet sidecar, by sessions", "1 session", _COLUMNS)
+BY_TRADES = Table("The scrape of a quiet sidecar, by trades", "1,000 trades", _COLUMNS)
+_UNTRACKED = b'{"type": "trade", "side": "buy", "qty": 1.0, "ts": 1.0}\n'
 
 
 def row_of_sessions(sessions: int) -> str:
     return f"{sessions:,} session{'s' * (sessions > 1)}"
 
 
-BY_SESSIONS = Table(
-    "The scrape of a quiet side-car, by sessions", "1 session", COLUMNS, tuple(map(row_of_sessions, SESSIONS))
-)
-BY_TRADES = Table("The scrape of a quiet side-car, by trades", "1,000 trades", COLUMNS)
+def row_of_trades(trades: int) -> str:
+    return f"{trades:,} trades"
 
 
 def measure_sessions(folder: Path, plan: Plan) -> None:
-    with running(folder, map(row_of_sessions, SESSIONS)) as programs, zmq.Context() as context:
-        for sessions, program in zip(SESSIONS, programs.values(), strict=True):
-            with context.socket(zmq.PUSH) as push:
-                push.connect(program.address)
-                for number in range(sessions):
-                    push.send(encode(Trade("buy", 1.0, 1.0, f"session-{number}", 1)))
-            wait_for(program, b"sidecar_sessions", sessions)
+    with sidecars(folder, map(row_of_sessions, plan.sessions)) as programs:
+        for sessions, program in zip(plan.sessions, programs.values(), strict=True):
+            send(program, (encode(Trade("buy", 1.0, 1.0, f"session-{number}", 1)) for number in range(sessions)))
+            assert eventually(lambda: total(program.url, b"sidecar_sessions") >= sessions, 120)  # noqa: B023
         look(programs, BY_SESSIONS, plan)
 
 
 def measure_trades(folder: Path, plan: Plan) -> None:
-    many = f"{plan.many:,} trades"
-    with running(folder, (BY_TRADES.reference, many)) as programs:
-        few_counted, many_counted = programs.values()
-        send(few_counted, "first", 1_000)
-        wait_for(few_counted, b"trades_total", 1_000)
-        # A million at a time, as a sender makes them all before.
-        for start in range(0, plan.many, 1_000_000):
-            send(many_counted, f"from-{start}", min(1_000_000, plan.many - start))
-        wait_for(many_counted, b"trades_total", plan.many)
+    counts = 1_000, plan.many
+    with sidecars(folder, map(row_of_trades, counts)) as programs:
+        for count, program in zip(counts, programs.values(), strict=True):
+            send(program, (_UNTRACKED * 500 for _ in range(count // 500)))
+            assert eventually(lambda: total(program.url, b"trades_total") >= count, 120)  # noqa: B023
         look(programs, BY_TRADES, plan)
 
 
 @contextmanager
-def running(folder: Path, rows: Iterable[str]) -> Iterator[dict[str, Sidecar]]:
-    """A side-car for each row."""
+def sidecars(folder: Path, rows: Iterable[str]) -> Iterator[dict[str, Sidecar]]:
+    """A sidecar for each row."""
     with ExitStack() as stack:
         programs = {}
         for row in rows:
             (home := folder / row.replace(" ", "-")).mkdir()
-            programs[row] = stack.enter_context(sidecar(home))
+            programs[row] = stack.enter_context(running(Sidecar(home)))
         yield programs
 
 
-def send(program: Sidecar, session: str, count: int) -> None:
-    with Child("load.py", "push", program.address, session, count) as child:
-        child.read()
-        child.go()
-        child.finish()
-
-
-def wait_for(program: Sidecar, sample: bytes, expected: int) -> None:
-    scraper = Scraper(port_of(program.url))
-    assert eventually(lambda: scraper.total(sample) >= expected, 120)
+def send(program: Sidecar, frames: Iterable[bytes]) -> None:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.connect(program.address)
+        for frame in frames:
+            push.send(frame)
 
 
 def look(programs: dict[str, Sidecar], table: Table, plan: Plan) -> None:
     """Scrape all of them in turns: within a minute a machine changes more than they differ."""
-    scrapers = {row: Scraper(port_of(program.url)) for row, program in programs.items()}
+    scrapers = {row: Scraper(program.url) for row, program in programs.items()}
     times: dict[str, list[float]] = {row: [] for row in programs}
     for _ in range(plan.scrapes):
         for row, scraper in scrapers.items():

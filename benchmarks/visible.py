@@ -1,63 +1,66 @@
-"""From the call of publish() until the trade stands in /metrics, while others trade too."""
+"""From the call of publish() until the trade stands in an answer of /metrics."""
 
-import random
 import time
+from array import array
+from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 
-from plan import Plan
-from programs import Child, Scraper, port_of, sidecar
+from chaos import Sidecar
+from plan import FULL, Plan
+from programs import Child, Scraper, running
 from results import Column, Table, percentile
 
-from trading_app.publisher import TradePublisher
+MODES = {
+    "sleeps": "the thread sleeps in between",
+    "spins": "the thread never sleeps",
+    "0.0005": "the same, switch interval 0.5 ms",
+}
 
-# The probes buy, everyone else sells.
-PROBES, OTHERS = b'trades_total{side="buy"}', b'trades_total{side="sell"}'
-RATES = 100, 1_000, 10_000
+
+def row_of(rate: int, mode: str) -> str:
+    return f"{rate:,}/s, {MODES[mode]}"
+
+
 TABLE = Table(
-    "Click to visible",
-    "100 trades a second",
+    "publish() to visible",
+    "",
     (
         Column("p50", "ms", 1e3, 2),
         Column("p99", "ms", 1e3, 2),
         Column("p99.9", "ms", 1e3, 2),
         Column("one scrape", "ms", 1e3, 2),
-        Column("its p99", "ms", 1e3, 2),
         Column("trades a second", ""),
     ),
-    tuple(f"{rate:,} trades a second" for rate in RATES),
+    tuple(row_of(rate, mode) for rate in FULL.rates for mode in MODES),
 )
 
 
-def measure(rate: int, folder: Path, plan: Plan) -> None:
-    rng = random.Random(rate)
+def measure(rate: int, mode: str, folder: Path, plan: Plan) -> None:
+    """A process publishes at a steady rate; this one asks for /metrics again and again. Each trade is one figure."""
+    count, file = int(rate * plan.rate_seconds), folder / "times"
     with (
-        sidecar(folder) as program,
-        TradePublisher(program.address, sidecar_url=program.url) as publisher,
-        Child("load.py", "steady", program.address, program.url, rate) as background,
+        running(Sidecar(folder)) as program,
+        Child("pace.py", program.address, program.url, rate, count, mode, file) as publisher,
     ):
-        background.read()
-        scraper = Scraper(port_of(program.url))
-        publisher.publish("buy")  # connects
-        assert publisher.flush()
-        times = []
-        began, others = time.perf_counter(), scraper.total(OTHERS)
-        for number in range(2, plan.probes + 2):
-            time.sleep(rng.uniform(0, 0.005))
-            started = time.perf_counter()
-            publisher.publish("buy")
-            while scraper.total(PROBES) < number:
-                continue
-            times.append(time.perf_counter() - started)
-        others = (scraper.total(OTHERS) - others) / (time.perf_counter() - began)
-        scrapes = [scraper.time() for _ in range(plan.probes)]
+        scraper = Scraper(program.url)
+        publisher.read()
+        publisher.go()
+        shown, seen_at = [0.0], [time.perf_counter()]
+        while shown[-1] < count:
+            shown.append(max(shown[-1], scraper.total(b'trades_total{side="sell"}')))
+            seen_at.append(time.perf_counter())
+        publisher.read()
+    called_at = array("d", file.read_bytes())
+    delays = [seen_at[bisect_left(shown, number)] - called for number, called in enumerate(called_at, 1)]
+    scrapes = [after - before for before, after in pairwise(seen_at)]
     TABLE.add(
-        f"{rate:,} trades a second",
+        row_of(rate, mode),
         **{
-            "p50": percentile(times, 50),
-            "p99": percentile(times, 99),
-            "p99.9": percentile(times, 99.9),
+            "p50": percentile(delays, 50),
+            "p99": percentile(delays, 99),
+            "p99.9": percentile(delays, 99.9),
             "one scrape": percentile(scrapes, 50),
-            "its p99": percentile(scrapes, 99),
-            "trades a second": others,
+            "trades a second": (count - 1) / (called_at[-1] - called_at[0]),
         },
     )

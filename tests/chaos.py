@@ -2,6 +2,7 @@
 
 bin/chaos                       every scenario at full size
 bin/chaos kill --trades 30000   one of them, smaller
+bin/chaos fuzz --seconds 60     something else: fuzzes the decoder, see bin/chaos fuzz --help
 """
 
 import argparse
@@ -328,7 +329,7 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
 
 def rollover(folder: Path, plan: Plan) -> Verdict:
     """Small segments, and publishers that are killed while one is made or deleted; the sidecar is killed as well."""
-    deaths = 20 * plan.publisher_kills / (plan.trades / PUBLISHERS / 30)
+    deaths = 5 * plan.publisher_kills / (plan.trades / PUBLISHERS / 30)
     with Arena(folder, plan, Sidecar(folder), segment_bytes=4096, deaths=deaths / 4) as arena:
 
         def kill_the_sidecar() -> None:

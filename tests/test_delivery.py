@@ -80,6 +80,8 @@ class Delivery(RuleBasedStateMachine):
                     self.ledger.apply(decode(frame.data), 100.0)
                 self.commit()
                 assert self.committed.next_seq[session] > next_seq
+        self.window.acknowledge()
+        assert self.window.is_empty
         assert set(self.committed.counted) <= self.published
         assert self.committed.counted.total() + self.committed.totals().lost == len(self.published)
         self.journal.close()

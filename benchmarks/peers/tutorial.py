@@ -1,4 +1,4 @@
-"""The side-car's job the way tutorials do it: asyncio, a model a message, a labelled counter an event."""
+"""The sidecar's job the way tutorials do it: asyncio, a model a message, a labelled counter an event."""
 
 import asyncio
 import sys

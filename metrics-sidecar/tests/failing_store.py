@@ -3,11 +3,12 @@
 import threading
 
 from metrics_sidecar.ledger import Ledger, Totals
-from metrics_sidecar.store import Store, StoreError
+from metrics_sidecar.store import Store
+from metrics_sidecar.store_error import StoreError
 
 
 class FailingStore(Store):
-    """A store whose disk can be ``full``, and hangs while ``answers`` is cleared: ``hangs`` is set once it does."""
+    """A store whose disk can be ``full``, and hangs while ``answers`` is cleared: ``hangs`` is set then."""
 
     full = False
 

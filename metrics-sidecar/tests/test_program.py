@@ -244,6 +244,68 @@ def test_on_a_full_disk_it_stops_taking_and_goes_on_when_there_is_room(
     assert bought(program) == 5001
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_state_file_that_is_gone_stops_it_until_it_is_back(
+    sidecar: Start, push: Push, tmp_path: Path, replaced: bool
+) -> None:
+    program = sidecar()
+    path, away = Path(program.settings["SIDECAR_STATE"]), tmp_path / "away"
+    socket = push(program.zmq_port)
+    socket.send(tracked(1))
+    assert eventually(lambda: bought(program) == 1)
+    path.rename(away)
+    if replaced:
+        path.write_bytes(away.read_bytes())
+    status, _, body = program.get("/health")
+    assert status == 503
+    gone = f"the state file {path} is gone: put it back, or restart to begin from zero"
+    assert json.loads(body)["problems"] == [f"cannot commit: {gone}"]
+    for seq in 2, 3:
+        socket.send(tracked(seq))
+    failures = program.samples()["sidecar_commit_failures_total"]
+    assert eventually(lambda: program.samples()["sidecar_commit_failures_total"] > failures)
+    samples = program.samples()
+    assert (samples['trades_total{side="buy"}'], samples["sidecar_messages_received_total"]) == (1, 1)
+    assert json.loads(program.get("/sessions/bot-1")[2])["next_seq"] == 2
+    away.replace(path)
+    assert eventually(program.is_up)
+    assert eventually(lambda: bought(program) == 3)
+    program.stop(signal.SIGKILL)
+    program.start()
+    assert eventually(program.is_up)
+    assert bought(program) == 3
+
+
+def test_a_commit_notices_that_the_state_file_is_gone(sidecar: Start, push: Push) -> None:
+    program = sidecar()
+    Path(program.settings["SIDECAR_STATE"]).unlink()
+    push(program.zmq_port).send(tracked(1))
+    assert eventually(lambda: "is gone: put it back, or restart" in program.output)
+    assert bought(program) == 0
+    program.stop()
+    program.start()
+    assert eventually(program.is_up)
+    assert "Traceback" not in program.output
+
+
+@pytest.mark.parametrize("arguments", [[], ["--reload"]])
+def test_a_damaged_state_file_ends_it_with_one_line(sidecar: Start, push: Push, arguments: list[str]) -> None:
+    program = sidecar()
+    push(program.zmq_port).send(tracked(1))
+    assert eventually(lambda: bought(program) == 1)
+    program.stop()
+    path = Path(program.settings["SIDECAR_STATE"])
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(b"bot-1")] ^= 1
+    path.write_bytes(damaged)
+    program.program = [*program.program, *arguments]
+    ended = run(program)
+    assert ended.returncode == 1
+    cause = "damaged: what it holds does not match its checksum"
+    remedy = "Restore it from a backup, or move it away to start from zero"
+    assert ended.stderr == f"metrics-sidecar: SIDECAR_STATE={path}: {cause}. {remedy}\n"
+
+
 def tracked(seq: int, session: str = "bot-1") -> bytes:
     return b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000,"session":"%s","seq":%d}' % (session.encode(), seq)
 

@@ -1,6 +1,7 @@
 """The state file: what was committed is there again, and a file that cannot be used is refused."""
 
 import contextlib
+import random
 import re
 import sqlite3
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from metrics_sidecar.ledger import Totals
+from metrics_sidecar.ledger import Ledger, Totals
 from metrics_sidecar.messages import MAX_SEQ, GapFill, Trade
-from metrics_sidecar.store import Cursor, Store, StoreError
+from metrics_sidecar.store import Cursor, Store
+from metrics_sidecar.store_error import StoreError
 
 FORMAT_1 = """
 BEGIN;
@@ -84,7 +86,7 @@ def test_without_a_file_nothing_is_kept() -> None:
     assert Store(None).load().totals().trades["buy"] == 0
 
 
-def test_a_file_that_another_side_car_holds_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_another_sidecar_holds_is_refused(tmp_path: Path) -> None:
     holder = Store(tmp_path / "state.sqlite3")
     with refused("another sidecar"):
         Store(tmp_path / "state.sqlite3")
@@ -155,6 +157,17 @@ def test_a_file_of_format_1_is_migrated(tmp_path: Path) -> None:
     again.close()
 
 
+def test_what_format_1_took_beyond_the_contract_of_today_is_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite3"
+    write_format_1(path)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE totals SET volume_buy = 9e999, last_trade_ts = -1e308")
+    totals = Store(path).load().totals()
+    assert totals.volume == {"buy": 0.0, "sell": 2.5}
+    assert totals.last_trade_ts == 0.0
+    assert totals.trades == {"buy": 3, "sell": 2}
+
+
 def test_more_lost_than_an_integer_holds_is_kept_as_the_greatest(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     write_format_1(path)
@@ -172,8 +185,8 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
     path = tmp_path / "state.sqlite3"
     write_format_1(path)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TRIGGER no BEFORE UPDATE ON totals BEGIN SELECT RAISE(ABORT, 'refused'); END")
-    with refused("refused"):
+        database.execute("CREATE VIEW sessions_1 AS SELECT 1")  # in the way, after a few steps
+    with refused("sessions_1"):
         Store(path)
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT trades_buy, lost FROM totals").fetchall() == [(3, 7.0)]
@@ -188,18 +201,193 @@ def test_the_state_id_is_the_files_own(tmp_path: Path) -> None:
     assert Store(tmp_path / "a.sqlite3").state_id == first.state_id
 
 
-def test_the_cursor_of_an_idle_session_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """A clock that runs when it is told to."""
+
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def run(self, days: float) -> None:
+        self.seconds += days * 86_400
+
+
+def count(ledger: Ledger, store: Store, session: str) -> None:
+    """Commit the next trade of the session."""
+    ledger.apply([Trade("buy", 1.0, 100.0, session, ledger.next_seq.get(session, 1))], 100.0)
+    store.commit(ledger)
+
+
+def test_a_session_that_is_idle_for_a_month_of_running_time_is_forgotten(tmp_path: Path) -> None:
+    clock = Clock()
+    store = Store(tmp_path / "state.sqlite3", clock)
+    ledger = store.load()
+    count(ledger, store, "idle")
+    for _ in range(31):
+        assert "idle" in ledger.next_seq
+        count(ledger, store, "living")
+        clock.run(days=1)
+    count(ledger, store, "living")
+    assert ledger.next_seq == {"living": 33}
+    assert (store.cursor("idle").next_seq, store.cursor("living").next_seq) == (1, 33)
+    store.close()
+    assert Store(tmp_path / "state.sqlite3").load().next_seq == {"living": 33}
+
+
+def test_time_that_no_sidecar_runs_forgets_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    for start in 1, 2:
+        clock.seconds = 1000.0 * start  # as after a reboot: it begins anywhere
+        store = Store(tmp_path / "state.sqlite3", clock)
+        ledger = store.load()
+        if start == 1:
+            count(ledger, store, "idle")
+        clock.run(days=14)
+        count(ledger, store, "living")
+        store.close()
+        clock.run(days=365)
+        assert "idle" in ledger.next_seq
+    store = Store(tmp_path / "state.sqlite3", clock)
+    ledger = store.load()
+    assert set(ledger.next_seq) == {"idle", "living"}
+    clock.run(days=3)
+    count(ledger, store, "living")
+    assert set(ledger.next_seq) == {"living"}
+    store.close()
+
+
+def test_a_clock_on_the_wall_that_jumps_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "state.sqlite3")
     ledger = store.load()
+    count(ledger, store, "idle")
     now = time.time()
-    for session, age in ("old", 31), ("young", 29):
-        monkeypatch.setattr(time, "time", lambda age=age: now - age * 86_400)
-        ledger.apply([Trade("buy", 1.0, 100.0, session, 1)], 100.0)
-        store.commit(ledger)
-    monkeypatch.undo()
-    store.forget_idle(ledger)
-    assert ledger.next_seq == {"young": 2}
-    assert (store.cursor("old").next_seq, store.cursor("young").next_seq) == (1, 2)
+    for days in 40, -40:
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * 86_400)
+        count(ledger, store, "living")
+        store.close()
+        store = Store(tmp_path / "state.sqlite3")
+        ledger = store.load()
+        count(ledger, store, "living")
+        assert "idle" in ledger.next_seq
+    store.close()
+
+
+def test_sessions_of_format_1_have_a_month_from_the_migration_on(tmp_path: Path) -> None:
+    write_format_1(tmp_path / "state.sqlite3")
+    clock = Clock()
+    store = Store(tmp_path / "state.sqlite3", clock)
+    ledger = store.load()
+    clock.run(days=29)
+    count(ledger, store, "a")
+    assert set(ledger.next_seq) == {"a", "b"}
+    clock.run(days=2)
+    count(ledger, store, "a")
+    assert set(ledger.next_seq) == {"a"}
+    store.close()
+
+
+def write_sessions(path: Path) -> Ledger:
+    """A closed state file of some hundred sessions: some moved, some forgotten. Its ledger."""
+    clock = Clock()
+    store = Store(path, clock)
+    ledger = store.load()
+    ledger.apply([Trade("sell", 0.5, 1790000000.25), GapFill("gone", 5)], 100.0)
+    store.commit(ledger)
+    clock.run(days=31)
+    for number in range(600):
+        ledger.apply([Trade("buy", 0.1, 1790000000.5, f"session-{number % 400}", number // 400 + 1)], 100.0)
+        if number % 100 == 0:
+            store.commit(ledger)
+    store.commit(ledger)
+    assert len(ledger.next_seq) == 400
+    store.close()
+    return ledger
+
+
+def test_a_flipped_bit_is_found_or_does_no_harm(tmp_path: Path) -> None:
+    path, damaged = tmp_path / "state.sqlite3", tmp_path / "damaged.sqlite3"
+    written = write_sessions(path)
+    sound = path.read_bytes()
+    chance = random.Random(300)
+    refusals = []
+    for _ in range(300):
+        position, bit = chance.randrange(len(sound)), chance.randrange(8)
+        flipped = bytearray(sound)
+        flipped[position] ^= 1 << bit
+        damaged.write_bytes(flipped)
+        try:
+            store = Store(damaged)
+        except StoreError as error:
+            refusals.append(f"{error.cause}. {error.remedy}")
+        else:
+            ledger = store.load()
+            assert (ledger.totals(), ledger.next_seq) == (written.totals(), written.next_seq), (position, bit)
+            store.close()
+        for left in tmp_path.glob("damaged.sqlite3-*"):
+            left.unlink()
+    assert len(refusals) > 100
+    assert all(refusal.isprintable() for refusal in refusals)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE totals SET trades_buy = trades_buy + 1",
+        "UPDATE totals SET age = age + 1",
+        "UPDATE sessions SET next_seq = 7 WHERE session = 'session-3'",
+        "UPDATE sessions SET moved_at = 7 WHERE session = 'session-3'",
+        "DELETE FROM sessions WHERE session = 'session-3'",
+        "DELETE FROM totals",
+        "INSERT INTO totals SELECT * FROM totals",
+        "UPDATE sessions SET session = CAST(x'ff' AS TEXT) WHERE session = 'session-3'",
+    ],
+)
+def test_a_change_that_no_sidecar_made_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "state.sqlite3"
+    write_sessions(path)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(change)
+    with refused("^damaged: .*Restore it from a backup, or move it away to start from zero"):
+        Store(path)
+
+
+def test_numbers_that_sqlite_writes_in_another_way_match_the_checksum(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.sqlite3")
+    ledger = store.load()
+    ledger.apply([Trade("buy", -0.0, -0.0), Trade("sell", 5e-324, -0.0)], 100.0)
+    store.commit(ledger)
+    store.close()
+    assert Store(tmp_path / "state.sqlite3").load().totals() == ledger.totals()
+
+
+def test_a_commit_reads_only_what_it_changes(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.sqlite3")
+    ledger = store.load()
+    ledger.apply([Trade("buy", 1.0, 100.0, f"session-{number}", 1) for number in range(100_000)], 100.0)
+    store.commit(ledger)
+    started = time.perf_counter()
+    for _ in range(100):
+        count(ledger, store, "session-7")
+    # To read all of them once takes as long.
+    assert time.perf_counter() - started < 0.5
+    store.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_file_that_is_gone_takes_no_commit(tmp_path: Path, suffix: str) -> None:
+    path, away = tmp_path / f"state.sqlite3{suffix}", tmp_path / "away"
+    store = Store(tmp_path / "state.sqlite3")
+    ledger = store.load()
+    for replace in False, True:
+        path.rename(away)
+        if replace:
+            path.write_bytes(away.read_bytes())
+        with refused(r"the state file \S+ is gone: put it back, or restart to begin from zero"):
+            count(ledger, store, "a")
+        away.replace(path)
+        count(ledger, store, "a")
+    assert store.cursor("a").next_seq == ledger.next_seq["a"]
     store.close()
 
 

@@ -211,7 +211,7 @@ def test_a_file_may_have_symbols_and_prices(tmp_path: Path) -> None:
 def test_a_file_with_a_trade_that_breaks_the_contract_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "trades.csv"
     path.write_text(f"side,qty,symbol,price\n{line}\n")
-    with pytest.raises(FileError, match="line 2: (qty|symbol|price): "):
+    with pytest.raises(FileError, match=r"line 2: (qty|symbol|price): "):
         read(path)
 
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from trading_app.journal import Journal
 from trading_app.messages import GapFill, Trade, decode, encode
 from trading_app.outbox import Outbox, OutboxError, OutboxInUse, open_outbox
-from trading_app.segment import Memory
+from trading_app.segment import Memory, Segment
 from trading_app.window import Window
 
 
@@ -58,6 +59,22 @@ def test_trades_are_there_for_the_next_process_under_their_session(tmp_path: Pat
     again.commit(session, 5)
     again.close()
     assert files(tmp_path / "deep" / "bot") == []
+
+
+def test_what_is_committed_of_an_earlier_session_leaves_the_window(tmp_path: Path) -> None:
+    earlier = open_journal(tmp_path / "bot")
+    old = publish(earlier, 3)
+    earlier.close()
+    journal = open_journal(tmp_path / "bot")
+    window = Window(journal)
+    new = publish(journal, 3)
+    while window.next_frame():
+        continue
+    for session in old, new:
+        journal.commit(session, 4)
+        window.acknowledge()
+    assert window.is_empty
+    journal.close()
 
 
 def test_a_killed_process_leaves_its_trades(tmp_path: Path) -> None:
@@ -312,3 +329,38 @@ def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path: Path) -> N
     with pytest.raises(OutboxError, match=r"bot: file is not a database\. Move the file away"):
         Outbox(path)
     assert path.read_text().startswith("my shopping list")
+
+
+class SlowOutbox(Outbox):
+    """An outbox that hands a segment to another thread only when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked, self.told = threading.Event(), threading.Event()
+
+    def create(self, size: int) -> Segment:
+        segment = super().create(size)
+        if threading.current_thread().name == "preparing":
+            self.asked.set()
+            assert self.told.wait(10)
+        return segment
+
+
+def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades(tmp_path: Path) -> None:
+    outbox = SlowOutbox(tmp_path / "bot")
+    journal = Journal(outbox, capacity=80)
+    session = publish(journal, 1)
+    preparing = threading.Thread(target=journal.tidy, name="preparing")
+    preparing.start()
+    assert outbox.asked.wait(10)
+    publishing = threading.Thread(target=publish, args=(journal, 25))
+    publishing.start()
+    publishing.join(0.2)  # it may wait for the segment that is being made
+    outbox.told.set()
+    preparing.join(10)
+    publishing.join(10)
+    publish(journal, 25)
+    kill(journal)
+    again = open_journal(tmp_path / "bot")
+    assert sent_from(again) == [(session, seq) for seq in range(1, 52)]
+    again.close()

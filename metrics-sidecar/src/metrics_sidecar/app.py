@@ -20,7 +20,8 @@ from metrics_sidecar.inlet import BindError, require_bindable
 from metrics_sidecar.messages import SESSION
 from metrics_sidecar.questions import NoAnswer
 from metrics_sidecar.settings import SettingError, Settings, is_loopback, require_free
-from metrics_sidecar.store import Cursor, Store, StoreError
+from metrics_sidecar.store import Cursor, Store
+from metrics_sidecar.store_error import StoreError
 
 _METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
 _FAILING: dict[int | str, dict[str, Any]] = {503: {"description": "Messages are not received, or not committed"}}
@@ -122,16 +123,16 @@ def main() -> None:
     with one_line_errors():
         settings = Settings.from_environ()
         require_free(settings.host, settings.port)
+        if arguments.reload:
+            with setting_errors(settings):
+                Store(settings.state).close()
+                require_bindable(settings.zmq_bind)
+        app = "metrics_sidecar.app:reloaded_app" if arguments.reload else create_app_from_environ()
         if not settings.curve and not is_loopback(settings.zmq_bind):
             log.warning(
                 "SIDECAR_ZMQ_BIND=%s without SIDECAR_CURVE: everyone who reaches this port can send trades. Set"
                 " SIDECAR_CURVE (bin/keys makes its files), or SIDECAR_ZMQ_BIND=tcp://127.0.0.1:5555",
                 settings.zmq_bind,
             )
-        if arguments.reload:
-            with setting_errors(settings):
-                Store(settings.state).close()
-                require_bindable(settings.zmq_bind)
-        app = "metrics_sidecar.app:reloaded_app" if arguments.reload else create_app_from_environ()
         # No access log: Prometheus asks every second.
         server.run(app, settings.host, settings.port, reload=arguments.reload)

@@ -12,11 +12,11 @@ from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.inlet import MEMORY_LIMIT, BindError, Inlet
 from metrics_sidecar.messages import Message, decode
 from metrics_sidecar.questions import NoAnswer, Questions
-from metrics_sidecar.store import Cursor, Store, StoreError
+from metrics_sidecar.store import Cursor, Store
+from metrics_sidecar.store_error import StoreError
 from metrics_sidecar.throttle import Throttle
 
 _COMMIT_INTERVAL = 0.05
-_FORGET_INTERVAL = 3600.0
 _COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 _POLL_SECONDS = 0.05
 # Messages that are applied in one go, while questions wait. Each takes some microseconds at most.
@@ -54,8 +54,6 @@ class Engine:
         self._received_at = 0.0
         self._uncommitted = False
         self._commit_at = 0.0
-        # Not at once: a publisher that was away as long as the sidecar still has to ask for its cursor.
-        self._forget_at = time.monotonic() + _FORGET_INTERVAL
         self._commit_seconds = Histogram(*_COMMIT_BUCKETS)
         self._commit_failures = 0
         self._problem: str | None = None
@@ -100,6 +98,10 @@ class Engine:
 
     def problem(self) -> str | None:
         """Why nothing is received, None while it is."""
+        try:
+            self._store.require_file()
+        except StoreError as error:
+            self._fail(error)
         return self._problem
 
     def cursor(self, session: str) -> Cursor:
@@ -176,16 +178,13 @@ class Engine:
             self._commit()
 
     def _commit(self) -> None:
-        """Commit what was applied, if anything was. While that fails the problem says why, and nothing is forgotten."""
-        if not self._uncommitted:
+        """Commit what was applied, if anything was. While that fails the problem says why, and it is tried again."""
+        if not self._uncommitted and not self._problem:
             return
         started = time.monotonic()
         self._commit_at = started + _COMMIT_INTERVAL
         try:
             self._totals = self._store.commit(self._ledger)
-            if started >= self._forget_at:
-                self._forget_at = started + _FORGET_INTERVAL
-                self._store.forget_idle(self._ledger)
         except StoreError as error:
             self._fail(error)
             return

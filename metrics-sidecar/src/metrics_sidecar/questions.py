@@ -9,7 +9,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from metrics_sidecar.store import StoreError
+from metrics_sidecar.store_error import StoreError
 
 ANSWER_SECONDS = 1.0
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +22,10 @@ _JSON = "application/json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
+_Symbol = Annotated[str, Field(pattern=SYMBOL)]
+_Price = Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)]
+
+
 class Order(BaseModel):
     """What to trade: ``qty`` in units, of ``symbol``, at ``price`` per unit."""
 
@@ -29,11 +33,24 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     qty: Annotated[float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
-    symbol: Annotated[str | None, Field(pattern=SYMBOL, description="What is traded, such as BTC-USD")] = None
-    price: Annotated[float | None, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False, description="Price per unit")] = None
+    symbol: Annotated[_Symbol | None, Field(description="What is traded, such as BTC-USD")] = None
+    price: Annotated[_Price | None, Field(description="Price per unit")] = None
 
 
-_BODY = {"schema": Order.model_json_schema()}
+def _form_schema() -> dict[str, Any]:
+    """The schema of an order in a form, which has no null."""
+    schema = Order.model_json_schema()
+    for field in schema["properties"].values():
+        field.update(field.pop("anyOf", [{}])[0])
+        if field["default"] is None:
+            del field["default"]
+    return schema
+
+
+_BODIES = {
+    _JSON: {"schema": Order.model_json_schema()},
+    **{key: {"schema": _form_schema()} for key in _FORMS},
+}
 _OTHER_ANSWERS: dict[int | str, str] = {
     303: "To an HTML form: back to the page",
     400: "The form cannot be read, or the request names no host",
@@ -77,7 +94,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         response_model=Accepted,
         response_model_exclude_none=True,
         responses={status: {"description": description} for status, description in _OTHER_ANSWERS.items()},
-        openapi_extra={"requestBody": {"content": dict.fromkeys((_JSON, *_FORMS), _BODY)}},
+        openapi_extra={"requestBody": {"content": _BODIES}},
     )
     async def trade(side: Side, request: Request) -> Response | Accepted:
         """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""

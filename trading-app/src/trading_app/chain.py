@@ -1,5 +1,6 @@
 """The segments of a journal, linked from the oldest to the newest."""
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
@@ -47,6 +48,8 @@ class Chain:
         self._storage = storage
         self._size = size
         self._spare: Segment | None = None
+        # Files are numbered in the order of the trades: one is made at a time.
+        self._making = threading.Lock()
         self._removed: deque[Segment] = deque()
         self._emptied: deque[Segment] = deque()
         try:
@@ -81,8 +84,9 @@ class Chain:
         Raises:
             OutboxError: there is no room for it.
         """
-        tail = (self._spare or self._storage.create(self._size)).begin(session, first_seq)
-        self._spare = None
+        with self._making:
+            tail = (self._spare or self._storage.create(self._size)).begin(session, first_seq)
+            self._spare = None
         self.tail.next = tail
         self.tail = tail
 
@@ -135,8 +139,9 @@ class Chain:
             self._storage.keep_gap(self._emptied.popleft())
         while self._removed:
             self._storage.remove(self._removed.popleft())
-        if not self._spare:
-            self._spare = self._storage.create(self._size)
+        with self._making:
+            if not self._spare:
+                self._spare = self._storage.create(self._size)
 
     def disown(self) -> None:
         """In a forked process: leave everything to the parent."""

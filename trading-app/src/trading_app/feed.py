@@ -46,7 +46,7 @@ def _symbols(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     "--file",
     "path",
     type=click.Path(path_type=Path),
-    help="Replay a .csv or .jsonl file of side, qty, ts, symbol, price.",
+    help="Replay a .csv or .jsonl file of trades.",
 )
 @click.option("--speed", type=_POSITIVE, help="Replay by the file's ts, so many times as fast.")
 def main(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -76,9 +76,8 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     try:
         settings = Settings.from_environ(port=8000)
         rows = read(path) if path else []
-        orders = (
-            at_speed(rows, speed) if speed else at_rate(rows, rate) if path else simulate(rate, seed, symbols=symbols)
-        )
+        replayed = at_speed(rows, speed) if speed else at_rate(rows, rate)
+        orders = replayed if path else simulate(rate, seed, symbols=symbols)
         outbox = open_outbox(settings.outbox, "feed")
     except (SettingError, FileError, OutboxError) as error:
         raise SystemExit(f"trading-feed: {error}") from None

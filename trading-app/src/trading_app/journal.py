@@ -4,7 +4,7 @@ import logging
 import secrets
 import threading
 import time
-from typing import Literal, Protocol
+from typing import Literal
 
 from trading_app.chain import Chain, Storage
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
@@ -18,15 +18,6 @@ SEGMENT_BYTES = 4 << 20
 SESSION_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
-
-
-class Part(Protocol):
-    """Something that ends before trade ``next_seq`` of ``session``."""
-
-    @property
-    def session(self) -> str: ...
-    @property
-    def next_seq(self) -> int: ...
 
 
 class Journal:
@@ -181,10 +172,6 @@ class Journal:
         """The number below which all trades of a session are known to be committed."""
         return self._committed.get(session, 1)
 
-    def is_committed(self, part: Part) -> bool:
-        """Whether all of it is known to be committed."""
-        return part.next_seq <= self._committed.get(part.session, 1)
-
     def is_waiting(self, session: str, first_seq: int, next_seq: int) -> bool:
         """Whether one of the trades from ``first_seq`` to before ``next_seq`` is held and not known to be committed."""
         first_seq = max(first_seq, self.committed(session))
@@ -236,9 +223,7 @@ class Journal:
         self._roll_end = tail.size - MAX_LINE_BYTES
 
     def _remove_committed(self) -> None:
-        while (follower := self.head.next) and self.is_committed(self.head):
-            if follower.session != self.head.session:
-                self._committed.pop(self.head.session, None)
+        while self.head.next and self.head.next_seq <= self.committed(self.head.session):
             self._chain.remove_head()
 
     def _drop_down_to(self, pending: int) -> None:

@@ -71,7 +71,7 @@ class Window:
 
     def acknowledge(self) -> None:
         """Forget the frames that are committed."""
-        while self._in_flight and self._journal.is_committed(self._in_flight[0]):
+        while self._in_flight and self._in_flight[0].next_seq <= self._journal.committed(self._in_flight[0].session):
             self._bytes -= len(self._in_flight.popleft().data)
 
     def rewind(self, next_seq: int) -> None:

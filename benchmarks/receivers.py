@@ -1,0 +1,97 @@
+"""What counts trades: the sidecar, and what people would use instead."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from chaos import Sidecar
+from programs import HERE, Child, NotInstalled, Scraper, answers, running
+from stack import eventually, free_port
+
+# To look costs the one that is looked at, not to look is counted as its time.
+_POLL = 0.002, 0.25
+# What has not moved for so long is taken to be all there is.
+_SILENCE = 2.0
+
+
+class Receiver:
+    """Counts what is sent to ``address``, and shows it in its metrics at ``url`` as ``sample``."""
+
+    def __init__(self, pid: int, address: str, url: str, sample: bytes) -> None:
+        self.pid, self.address, self.url, self._sample = pid, address, url, sample
+        self._scraper = Scraper(url)
+
+    def wait(self, count: int) -> tuple[float, float]:
+        """Wait until ``count`` trades are shown, or no more come; return how many, and when the last was seen."""
+        began = seen_at = time.perf_counter()
+        shown = 0.0
+        while shown < count and time.perf_counter() - seen_at < _SILENCE:
+            # Half of what the rest will take at the rate so far.
+            rest = (count - shown) * (seen_at - began) / shown if shown else _POLL[1]
+            time.sleep(min(max(rest / 2, _POLL[0]), _POLL[1]))
+            if (total := self._scraper.total(self._sample)) > shown:
+                shown, seen_at = total, time.perf_counter()
+        return shown, seen_at
+
+
+class BareReceiver(Receiver):
+    """The one that has no metrics to look at: it says when it has counted all."""
+
+    def __init__(self, child: Child, address: str) -> None:
+        self.pid, self.address, self.url, self._child = child.pid, address, "", child
+
+    def wait(self, _: int) -> tuple[float, float]:
+        return float(self._child.read()), time.perf_counter()
+
+
+@contextmanager
+def sidecar(folder: Path, _: int) -> Iterator[Receiver]:
+    with running(Sidecar(folder)) as program:
+        yield Receiver(program.pid, program.address, program.url, b"trades_total")
+
+
+@contextmanager
+def bare(_: Path, count: int) -> Iterator[Receiver]:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    with Child("peers/bare.py", address, count) as child:
+        child.read()
+        yield BareReceiver(child, address)
+
+
+@contextmanager
+def tutorial(_: Path, __: int) -> Iterator[Receiver]:
+    address, port = f"tcp://127.0.0.1:{free_port()}", free_port()
+    with Child("peers/tutorial.py", address, port) as child:
+        child.read()
+        yield Receiver(child.pid, address, f"http://127.0.0.1:{port}", b"trades_total")
+
+
+@contextmanager
+def collectd(folder: Path, _: int) -> Iterator[Receiver]:
+    """Debian's collectd with its statsd and write_prometheus plugins.
+
+    Raises:
+        NotInstalled: it, or a library of one of the plugins, is not here.
+    """
+    advice = "apt-get install collectd-core libprotobuf-c1 libmicrohttpd12"
+    if not (program := shutil.which("collectd", path="/usr/sbin:/usr/bin:/opt/homebrew/sbin")):
+        raise NotInstalled(f"collectd is not installed ({advice})")
+    statsd, port = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    config = folder / "collectd.conf"
+    config.write_text((HERE / "peers/collectd.conf").read_text().format(folder=folder, statsd=statsd, port=port))
+    with (folder / "collectd.log").open("w") as log:
+        process = subprocess.Popen([program, "-f", "-C", str(config)], stdout=log, stderr=log, start_new_session=True)
+    try:
+        if not eventually(lambda: process.poll() is not None or answers(url), 10) or process.poll() is not None:
+            raise NotInstalled(f"collectd does not start ({advice}?): {(folder / 'collectd.log').read_text()[-300:]}")
+        yield Receiver(process.pid, f"127.0.0.1:{statsd}", url, b'collectd_statsd_derive_total{statsd="trades')
+    finally:
+        process.kill()
+        process.wait()
+
+
+type Start = Callable[[Path, int], AbstractContextManager[Receiver]]

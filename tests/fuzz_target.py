@@ -1,0 +1,11 @@
+"""What the fuzzer runs: it takes libFuzzer's flags. `fuzz.py` starts it."""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["metrics_sidecar.messages"]):
+    import fuzz_rules
+
+atheris.Setup(sys.argv, fuzz_rules.check)
+atheris.Fuzz()

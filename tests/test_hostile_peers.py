@@ -1,0 +1,75 @@
+"""What one peer, or one wrong address, can do to a real sidecar and its publishers."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from chaos import Sidecar
+from stack import eventually
+
+from trading_app import TradePublisher
+
+type Start = Callable[[], Sidecar]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts sidecars, each in a folder of its own."""
+    sidecars: list[Sidecar] = []
+
+    def start_one() -> Sidecar:
+        folder = tmp_path / str(len(sidecars))
+        folder.mkdir()
+        sidecars.append(Sidecar(folder))
+        sidecars[-1].start()
+        assert eventually(sidecars[-1].is_up)
+        return sidecars[-1]
+
+    yield start_one
+    for sidecar in sidecars:
+        sidecar.close()
+
+
+def counted(sidecar: Sidecar) -> float:
+    return sum(value for name, value in sidecar.samples().items() if name.startswith("trades_total"))
+
+
+def test_a_forged_gap_fill_costs_its_victim_no_trade(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    sidecar = start()
+    with (
+        TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher,
+        zmq.Context() as context,
+        context.socket(zmq.PUSH) as forger,
+    ):
+        publisher.publish("buy")
+        assert publisher.flush()
+        forger.connect(sidecar.address)
+        forger.send(json.dumps({"type": "gap_fill", "session": publisher.session, "new_seq": 10**12 + 1}).encode())
+        assert eventually(lambda: sidecar.samples()["trades_lost_total"] > 0)
+        trades = [publisher.publish("buy") for _ in range(1000)]
+        assert publisher.flush(20)
+        assert {publisher.status(trade) for trade in trades} == {"delivered"}
+    assert counted(sidecar) == 1001
+    assert "was never published" in caplog.text
+    lost = sidecar.samples()["trades_lost_total"]
+    assert lost + 1 > lost
+
+
+def test_trades_to_one_sidecar_and_questions_to_another_do_not_flood_it(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = start(), start()
+    publisher = TradePublisher(one.address, sidecar_url=other.url)
+    for _ in range(1000):
+        publisher.publish("buy")
+    assert eventually(lambda: one.samples()["sidecar_trades_duplicate_total"] > 0)
+    time.sleep(5)  # what is bounded is a rate
+    assert one.samples()["sidecar_trades_duplicate_total"] <= 3000
+    assert counted(one) == 1000
+    publisher.close(0)
+    (line,) = [line for line in caplog.messages if "no trade was committed" in line]
+    assert one.address in line
+    assert other.url in line
