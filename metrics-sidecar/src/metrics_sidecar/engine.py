@@ -11,8 +11,10 @@ from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.inlet import MEMORY_LIMIT, BindError, Inlet
 from metrics_sidecar.messages import Message, decode
 from metrics_sidecar.questions import NoAnswer, Questions
+from metrics_sidecar.recent import CountedTrade
 from metrics_sidecar.store import Cursor, Store
 from metrics_sidecar.store_error import StoreError
+from metrics_sidecar.tallies import MAX_SYMBOLS
 from metrics_sidecar.throttle import Throttle
 
 _COMMIT_INTERVAL = 0.05
@@ -30,11 +32,12 @@ log = logging.getLogger(__name__)
 class Engine:
     """Counts what arrives from `start` to `stop`; the endpoint is bound at once.
 
-    `snapshot`, `cursor` and `problem` are for `ask` only: they run in the engine's thread.
+    `snapshot`, `last_trades`, `cursor` and `problem` are for `ask` only: they run in the engine's thread.
 
     Args:
         endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
         store: where totals and cursors are kept. The engine closes it.
+        max_symbols: how many symbols get series of their own.
         memory_limit: bytes by which senders may make the process grow.
 
     Raises:
@@ -42,9 +45,11 @@ class Engine:
         StoreError: the state cannot be read.
     """
 
-    def __init__(self, endpoint: str, store: Store, *, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self, endpoint: str, store: Store, *, max_symbols: int = MAX_SYMBOLS, memory_limit: int = MEMORY_LIMIT
+    ) -> None:
         self._store = store
-        self._ledger = store.load()
+        self._ledger = store.load(max_symbols)
         self._totals = self._ledger.totals()
         self._messages: Iterator[Message] = iter(())
         self._received_at = 0.0
@@ -124,6 +129,18 @@ class Engine:
             commit_seconds=self._commit_seconds.copy(),
             commit_failures=self._commit_failures,
         )
+
+    def last_trades(self, limit: int) -> list[CountedTrade]:
+        """The trades counted last, the newest first.
+
+        Raises:
+            StoreError: they cannot be committed.
+        """
+        self._take()
+        self._commit()
+        if self._problem:
+            raise StoreError(self._problem, "")
+        return self._ledger.recent.last(limit)
 
     def _run(self) -> None:
         try:
