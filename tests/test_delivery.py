@@ -35,9 +35,9 @@ class RecordingLedger(Ledger):
     def apply(self, messages: Iterable[Message], received_at: float) -> list[GapFill | Rejected]:
         notable = []
         for message in messages:
-            before = self.totals().trades
+            before = self.totals().series
             notable += super().apply([message], received_at)
-            if isinstance(message, Trade) and self.totals().trades != before:
+            if isinstance(message, Trade) and self.totals().series != before:
                 self.counted[message.session, message.seq] += 1
         return notable
 

@@ -109,7 +109,7 @@ def snapshot(engine: Engine) -> Snapshot:
 
 
 def bought(engine: Engine) -> int:
-    return snapshot(engine).totals.trades["buy"]
+    return int(snapshot(engine).totals.series["buy", ""].trades)
 
 
 def refused(engine: Engine) -> int:

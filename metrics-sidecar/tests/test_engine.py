@@ -72,8 +72,8 @@ def test_trades_are_counted(engine: Engine, socket: zmq.Socket[bytes]) -> None:
         socket.send(BUY)
     socket.send(b"\n".join([BUY] * 5000))
     totals = after(7500, engine).totals
-    assert totals.trades == {"buy": 7500, "sell": 0}
-    assert totals.volume == {"buy": 3750.0, "sell": 0.0}
+    assert totals.series["buy", ""][1:] == (7500, 3750.0, 0.0)
+    assert totals.series["sell", ""][1:] == (0, 0.0, 0.0)
     assert totals.tracked == 0
 
 
@@ -86,7 +86,7 @@ def test_what_breaks_the_contract_is_counted_and_the_next_trade_is_too(
     socket.send(BUY)
     snapshot = after(8, engine)
     assert snapshot.rejected == dict.fromkeys(REASONS, 1)
-    assert snapshot.totals.trades["buy"] == 1
+    assert snapshot.totals.series["buy", ""].trades == 1
     assert ask(engine, engine.problem) is None
 
 
@@ -94,14 +94,14 @@ def test_each_frame_of_a_message_stands_for_itself(engine: Engine, socket: zmq.S
     socket.send_multipart([tracked(1), b"header", b"", tracked(2) + b"\n" + tracked(3), tracked(4)[:20]])
     socket.send_multipart([tracked(4)[20:], tracked(4)])
     snapshot = after(7, engine)
-    assert snapshot.totals.trades["buy"] == 4
+    assert snapshot.totals.series["buy", ""].trades == 4
     assert rejected(snapshot) == {"not_json": 3}
 
 
 def test_a_blank_frame_holds_no_message(engine: Engine, socket: zmq.Socket[bytes]) -> None:
     for frame in b"", b" \r\n", BUY:
         socket.send(frame)
-    assert after(1, engine).totals.trades["buy"] == 1
+    assert after(1, engine).totals.series["buy", ""].trades == 1
 
 
 def test_of_any_number_of_sessions_each_trade_is_counted_once(engine: Engine, socket: zmq.Socket[bytes]) -> None:
@@ -110,7 +110,7 @@ def test_of_any_number_of_sessions_each_trade_is_counted_once(engine: Engine, so
             socket.send(tracked(seq, f"s{session}"))
             socket.send(tracked(seq, f"s{session}"))
     snapshot = after(1000, engine)
-    assert (snapshot.totals.trades["buy"], snapshot.duplicates, snapshot.sessions) == (500, 500, 10)
+    assert (snapshot.totals.series["buy", ""].trades, snapshot.duplicates, snapshot.sessions) == (500, 500, 10)
     assert ask(engine, lambda: engine.cursor("s3")).next_seq == 51
 
 
@@ -119,7 +119,7 @@ def test_an_invalid_trade_in_sequence_is_lost_and_does_not_hold_up_the_next(
 ) -> None:
     socket.send(tracked(1) + b"\n" + tracked(2).replace(b"0.5", b"NaN") + b"\n" + tracked(3))
     totals = after(3, engine).totals
-    assert (totals.trades["buy"], totals.lost, totals.tracked) == (2, 1, 2)
+    assert (totals.series["buy", ""].trades, totals.lost, totals.tracked) == (2, 1, 2)
     assert ask(engine, lambda: engine.cursor("a")).next_seq == 4
 
 
@@ -155,7 +155,7 @@ def test_a_frame_that_would_take_the_memory_costs_its_sender_the_connection(
 
     def is_counted() -> bool:
         socket.send(tracked(1))  # what was on its way with the frame is gone with the connection
-        return ask(engine, engine.snapshot).totals.trades["buy"] == 1
+        return ask(engine, engine.snapshot).totals.series["buy", ""].trades == 1
 
     assert eventually(is_counted)
     assert ask(engine, engine.snapshot).rejected["too_large"] == 0
@@ -164,7 +164,7 @@ def test_a_frame_that_would_take_the_memory_costs_its_sender_the_connection(
 def test_a_snapshot_shows_what_has_arrived(push: Push) -> None:
     engine = Engine("tcp://127.0.0.1:*", Store(None))  # its thread does not run
     push(port(engine)).send(BUY)
-    assert eventually(lambda: engine.snapshot().totals.trades["buy"] == 1)
+    assert eventually(lambda: engine.snapshot().totals.series["buy", ""].trades == 1)
     engine.start()
     engine.stop()
 
@@ -187,10 +187,10 @@ def test_what_is_not_committed_is_not_shown(engine: Engine, store: FailingStore,
     socket.send(tracked(1))
     assert eventually(lambda: ask(engine, engine.problem) == "cannot commit: database or disk is full")
     snapshot = ask(engine, engine.snapshot)
-    assert (snapshot.received, snapshot.totals.trades["buy"]) == (1, 0)
+    assert (snapshot.received, snapshot.totals.series["buy", ""].trades) == (1, 0)
     assert ask(engine, lambda: engine.cursor("a")).next_seq == 1
     store.full = False
-    assert after(1, engine).totals.trades["buy"] == 1
+    assert after(1, engine).totals.series["buy", ""].trades == 1
     assert ask(engine, lambda: engine.cursor("a")).next_seq == 2
     assert ask(engine, engine.problem) is None
 
@@ -209,7 +209,7 @@ def test_nothing_is_taken_while_nothing_can_be_committed(
     assert ask(engine, engine.snapshot).received == taken
     assert len([line for line in caplog.messages if "cannot commit" in line]) == 1
     store.full = False
-    assert after(11, engine).totals.trades["buy"] == 11
+    assert after(11, engine).totals.series["buy", ""].trades == 11
 
 
 def test_commits_are_not_more_frequent_than_needed(engine: Engine, socket: zmq.Socket[bytes]) -> None:
@@ -249,7 +249,7 @@ def test_while_the_disk_hangs_there_is_no_answer_and_the_event_loop_goes_on(
     assert asyncio.run(ask_and_tick()) > 20
     assert time.monotonic() - started < 1.5
     store.answers.set()
-    assert after(1, engine).totals.trades["buy"] == 1
+    assert after(1, engine).totals.series["buy", ""].trades == 1
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_what_arrived_before_a_stop_is_counted(tmp_path_factory: pytest.TempPath
     engine._stopping.set()
     engine.start()
     engine.stop()
-    assert Store(path).load().totals().trades["buy"] == 101
+    assert Store(path).load().totals().series["buy", ""].trades == 101
 
 
 def test_a_stop_that_cannot_commit_says_so(

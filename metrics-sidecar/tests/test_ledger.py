@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from metrics_sidecar.ledger import Ledger
 from metrics_sidecar.messages import SIDES, GapFill, Message, Rejected, Side, Trade
+from metrics_sidecar.tallies import Series
 
 
 def trade(seq: int = 0, side: Side = "buy", qty: float = 1.0, ts: float = 100.0, session: str = "s") -> Trade:
@@ -22,8 +23,7 @@ def rejected(seq: int = 0) -> Rejected:
 
 def test_both_sides_are_there_from_the_start() -> None:
     totals = Ledger().totals()
-    assert totals.trades == {"buy": 0, "sell": 0}
-    assert totals.volume == {"buy": 0.0, "sell": 0.0}
+    assert totals.series == {("buy", ""): Series(0.0, 0, 0.0, 0.0), ("sell", ""): Series(0.0, 0, 0.0, 0.0)}
     assert totals.last_trade_ts == 0.0
     assert totals.lost == 0
 
@@ -33,8 +33,7 @@ def test_trades_add_up_by_side() -> None:
     for message in trade(qty=2.0), trade(qty=0.5), trade(side="sell", qty=4.0, ts=101.5):
         ledger.apply([message], received_at=102.0)
     totals = ledger.totals()
-    assert totals.trades == {"buy": 2, "sell": 1}
-    assert totals.volume == {"buy": 2.5, "sell": 4.0}
+    assert totals.series == {("buy", ""): Series(0.0, 2, 2.5), ("sell", ""): Series(0.0, 1, 4.0)}
     assert totals.last_trade_ts == 101.5
 
 
@@ -42,7 +41,7 @@ def test_an_untracked_trade_counts_as_often_as_it_comes() -> None:
     ledger = Ledger()
     ledger.apply([trade()], 100.0)
     ledger.apply([trade()], 100.0)
-    assert ledger.totals().trades["buy"] == 2
+    assert ledger.totals().series["buy", ""].trades == 2
     assert ledger.next_seq == {}
 
 
@@ -50,7 +49,7 @@ def test_a_tracked_trade_counts_once_and_moves_the_cursor() -> None:
     ledger = Ledger()
     ledger.apply([trade(seq=1)], 100.0)
     ledger.apply([trade(seq=1)], 100.0)
-    assert ledger.totals().trades["buy"] == 1
+    assert ledger.totals().series["buy", ""].trades == 1
     assert ledger.next_seq == {"s": 2}
     assert ledger.duplicates == 1
 
@@ -59,7 +58,7 @@ def test_a_trade_before_its_turn_does_not_count_until_it_comes_again() -> None:
     ledger = Ledger()
     for seq in (2, 1, 2):
         ledger.apply([trade(seq=seq)], 100.0)
-    assert ledger.totals().trades["buy"] == 2
+    assert ledger.totals().series["buy", ""].trades == 2
     assert ledger.out_of_sequence == 1
 
 
@@ -67,7 +66,7 @@ def test_sessions_do_not_share_a_cursor() -> None:
     ledger = Ledger()
     ledger.apply([trade(seq=1, session="a")], 100.0)
     ledger.apply([trade(seq=1, session="b")], 100.0)
-    assert ledger.totals().trades["buy"] == 2
+    assert ledger.totals().series["buy", ""].trades == 2
     assert ledger.next_seq == {"a": 2, "b": 2}
 
 
@@ -77,7 +76,7 @@ def test_a_gap_fill_counts_what_is_lost_and_moves_the_cursor() -> None:
     ledger.apply([gap_fill(5)], 100.0)
     ledger.apply([trade(seq=5)], 100.0)
     assert ledger.totals().lost == 3
-    assert ledger.totals().trades["buy"] == 2
+    assert ledger.totals().series["buy", ""].trades == 2
 
 
 def test_a_gap_fill_that_fills_nothing_changes_nothing() -> None:
@@ -93,7 +92,7 @@ def test_what_was_declared_lost_does_not_count_when_it_comes_after_all() -> None
     ledger = Ledger()
     ledger.apply([gap_fill(3)], 100.0)
     ledger.apply([trade(seq=2)], 100.0)
-    assert ledger.totals().trades["buy"] == 0
+    assert ledger.totals().series["buy", ""].trades == 0
     assert ledger.totals().lost == 2
 
 
@@ -108,14 +107,14 @@ def test_the_lost_are_counted_exactly_however_many() -> None:
 def test_tracked_trades_are_counted_apart_too() -> None:
     ledger = Ledger()
     ledger.apply([trade(), trade(seq=1), trade(seq=1), trade(seq=3), trade(seq=2)], 100.0)
-    assert ledger.totals().trades["buy"] == 3
+    assert ledger.totals().series["buy", ""].trades == 3
     assert ledger.totals().tracked == 2
 
 
 def test_an_invalid_trade_that_is_next_in_sequence_is_lost() -> None:
     ledger = Ledger()
     ledger.apply([trade(seq=1), rejected(2), trade(seq=3)], 100.0)
-    assert ledger.totals().trades["buy"] == 2
+    assert ledger.totals().series["buy", ""].trades == 2
     assert ledger.totals().lost == 1
     assert ledger.next_seq == {"s": 4}
     assert ledger.rejected["invalid_field"] == 1
@@ -139,7 +138,7 @@ def test_totals_do_not_change_once_taken() -> None:
     ledger = Ledger()
     before = ledger.totals()
     ledger.apply([trade()], 100.0)
-    assert before.trades["buy"] == 0
+    assert before.series["buy", ""].trades == 0
 
 
 def test_delivery_is_the_time_from_ts_to_receipt() -> None:
@@ -163,9 +162,10 @@ orders = (
     st.integers(0, 640).map(lambda count: count / 64),
     st.sampled_from([99.0, 99.9995, 99.75, 100.0, 101.0, -1e6]),
 )
+details = {"symbol": st.sampled_from(["", "", "A", "B", "C", "other"]), "price": st.sampled_from([0.0, 0.25, 64.5])}
 messages = (
-    st.builds(Trade, *orders)
-    | st.builds(Trade, *orders, st.sampled_from("ab"), st.integers(1, 4))
+    st.builds(Trade, *orders, **details)
+    | st.builds(Trade, *orders, st.sampled_from("ab"), st.integers(1, 4), **details)
     | st.builds(GapFill, st.sampled_from("ab"), st.integers(1, 4))
     | st.builds(Rejected, st.just("invalid_field"), st.just(""), st.just(b""), st.sampled_from("ab"), st.integers(1, 4))
 )
@@ -173,7 +173,7 @@ messages = (
 
 @given(st.lists(messages))
 def test_messages_count_the_same_in_one_batch_as_one_by_one(batch: list[Message]) -> None:
-    at_once, one_by_one = Ledger(), Ledger()
+    at_once, one_by_one = Ledger(max_symbols=2), Ledger(max_symbols=2)
     at_once.apply(batch, 100.0)
     for message in batch:
         one_by_one.apply([message], 100.0)

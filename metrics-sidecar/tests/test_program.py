@@ -43,6 +43,9 @@ def test_it_serves_what_it_received(sidecar: Start, push: Push) -> None:
     assert samples["sidecar_trades_duplicate_total"] == 0
     assert samples["sidecar_trades_out_of_sequence_total"] == 0
     assert samples["sidecar_sessions"] == 0
+    assert samples["sidecar_symbols"] == 0
+    assert samples['notional_total{side="buy"}'] == samples['notional_total{side="sell"}'] == 0
+    assert not any("symbol=" in name for name in samples)
     assert samples["sidecar_commit_seconds_count"] >= 1
     assert samples["sidecar_commit_failures_total"] == 0
     assert samples["process_cpu_seconds_total"] > 0
@@ -68,6 +71,7 @@ def test_the_interface_describes_its_formats(sidecar: Start) -> None:
         "/metrics": {"text/plain", "application/openmetrics-text"},
         "/health": {"application/json"},
         "/sessions/{session}": {"application/json"},
+        "/trades": {"application/json"},
     }
 
 
@@ -244,6 +248,66 @@ def test_on_a_full_disk_it_stops_taking_and_goes_on_when_there_is_room(
     assert bought(program) == 5001
 
 
+def test_so_many_symbols_as_it_is_told_have_a_label(sidecar: Start, push: Push) -> None:
+    program = sidecar(SIDECAR_SYMBOLS="1")
+    socket = push(program.zmq_port)
+    for symbol in b"BTC-USD", b"ETH-USD", b"BTC-USD":
+        socket.send(BUY.replace(b"}", b',"symbol":"%s","price":10}' % symbol))
+    expected = {
+        'trades_total{side="buy"}': 0,
+        'trades_total{side="sell"}': 0,
+        'trades_total{side="buy",symbol="BTC-USD"}': 2,
+        'trades_total{side="sell",symbol="BTC-USD"}': 0,
+        'trades_total{side="buy",symbol="other"}': 1,
+        'trades_total{side="sell",symbol="other"}': 0,
+    }
+    assert eventually(lambda: program.samples()["sidecar_messages_received_total"] == 3)
+    samples = program.samples()
+    assert {name: value for name, value in samples.items() if name.startswith("trades_total")} == expected
+    assert samples['volume_total{side="buy",symbol="BTC-USD"}'] == 1
+    assert samples['notional_total{side="buy",symbol="BTC-USD"}'] == 10
+    assert samples["sidecar_symbols"] == 1
+
+
+def test_it_shows_the_trades_counted_last(sidecar: Start, push: Push) -> None:
+    program = sidecar()
+    assert json.loads(program.get("/trades")[2]) == []
+    socket = push(program.zmq_port)
+    started = time.time()
+    for seq in range(1, 151):
+        socket.send(tracked(seq))
+    socket.send(tracked(7))
+    socket.send(BUY.replace(b"}", b',"symbol":"BTC-USD","price":10}').replace(b"buy", b"sell"))
+    assert eventually(lambda: program.samples()["sidecar_messages_received_total"] == 152)
+    newest, second, *others = json.loads(program.get("/trades")[2])
+    assert len(others) == 98
+    times = [trade.pop("received_at") for trade in (newest, second)]
+    assert started <= times[1] <= times[0] <= time.time()
+    assert newest == {
+        "side": "sell",
+        "qty": 0.5,
+        "ts": 1790000000.0,
+        "symbol": "BTC-USD",
+        "price": 10.0,
+        "session": None,
+        "seq": None,
+    }
+    assert second == {
+        "side": "buy",
+        "qty": 0.5,
+        "ts": 1790000000.0,
+        "symbol": None,
+        "price": None,
+        "session": "bot-1",
+        "seq": 150,
+    }
+    assert [trade["seq"] for trade in others] == list(range(149, 51, -1))
+    assert len(json.loads(program.get("/trades?limit=1000")[2])) == 151
+    assert len(json.loads(program.get("/trades?limit=1")[2])) == 1
+    for limit in "0", "1001", "x":
+        assert program.get(f"/trades?limit={limit}")[0] == 422
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_state_file_that_is_gone_stops_it_until_it_is_back(
     sidecar: Start, push: Push, tmp_path: Path, replaced: bool
@@ -267,6 +331,7 @@ def test_a_state_file_that_is_gone_stops_it_until_it_is_back(
     samples = program.samples()
     assert (samples['trades_total{side="buy"}'], samples["sidecar_messages_received_total"]) == (1, 1)
     assert json.loads(program.get("/sessions/bot-1")[2])["next_seq"] == 2
+    assert program.get("/trades")[0] == 503
     away.replace(path)
     assert eventually(program.is_up)
     assert eventually(lambda: bought(program) == 3)
@@ -337,6 +402,11 @@ def bought_more_than(program: Sidecar, count: float) -> float:
         ({"HOST": "ü" * 70}, f"HOST={'ü' * 70}: no address. Use an address of this machine"),
         ({"HOST": ""}, "HOST=: no address. Use an address of this machine"),
         ({"PORT": "8001.0"}, "PORT=8001.0: not a port. Use a number from 1 to 65535"),
+        ({"SIDECAR_SYMBOLS": "many"}, "SIDECAR_SYMBOLS=many: not a number of symbols. Use a number from 0 to 10000"),
+        ({"SIDECAR_SYMBOLS": "-1"}, "SIDECAR_SYMBOLS=-1: not a number of symbols"),
+        ({"SIDECAR_SYMBOLS": "1e2"}, "SIDECAR_SYMBOLS=1e2: not a number of symbols"),
+        ({"SIDECAR_SYMBOLS": "10001"}, "SIDECAR_SYMBOLS=10001: not a number of symbols"),
+        ({"SIDECAR_SYMBOLS": ""}, "SIDECAR_SYMBOLS=: not a number of symbols"),
         ({"SIDECAR_STATE": "/proc/state.sqlite3"}, "SIDECAR_STATE=/proc/state.sqlite3: "),
     ],
 )

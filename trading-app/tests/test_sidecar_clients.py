@@ -46,6 +46,14 @@ def test_totals_are_read_from_the_metrics(url: str) -> None:
     assert totals.delivery == {0.001: 3.0, 0.1: 4.0, math.inf: 4.0}
 
 
+def test_totals_are_of_all_symbols_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_symbol = """trades_total{side="buy",symbol="BTC-USD"} 2.0\nvolume_total{side="sell",symbol="other"} 0.5\n"""
+    monkeypatch.setattr(Answering, "body", METRICS + by_symbol)
+    totals = TotalsClient(url).ask()
+    assert totals.trades == {"buy": 5.0, "sell": 1.0}
+    assert totals.volume == {"buy": 4.5, "sell": 2.5}
+
+
 def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     assert TotalsClient(url).ask().trades["buy"] == 3.0

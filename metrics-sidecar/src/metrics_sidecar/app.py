@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 
@@ -19,6 +19,7 @@ from metrics_sidecar.guard import Guard
 from metrics_sidecar.inlet import BindError, require_bindable
 from metrics_sidecar.messages import SESSION
 from metrics_sidecar.questions import NoAnswer
+from metrics_sidecar.recent import KEPT, CountedTrade
 from metrics_sidecar.settings import SettingError, Settings, is_loopback, require_free
 from metrics_sidecar.store import Cursor, Store
 from metrics_sidecar.store_error import StoreError
@@ -53,7 +54,9 @@ def create_app(engine: Engine) -> FastAPI:
     @app.get("/metrics/", include_in_schema=False)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
-        body, content_type = render(await engine.ask(engine.snapshot), accept)
+        snapshot = await engine.ask(engine.snapshot)
+        # Many symbols take many milliseconds.
+        body, content_type = await asyncio.to_thread(render, snapshot, accept)
         return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/health", responses=_FAILING)
@@ -68,6 +71,11 @@ def create_app(engine: Engine) -> FastAPI:
     async def cursor(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
         """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
         return await engine.ask(lambda: engine.cursor(session))
+
+    @app.get("/trades", responses=_FAILING)
+    async def trades(limit: Annotated[int, Query(ge=1, le=KEPT)] = 100) -> list[CountedTrade]:
+        """The trades counted last, from all publishers, the newest first."""
+        return await engine.ask(lambda: engine.last_trades(limit))
 
     return app
 
@@ -92,7 +100,8 @@ def create_app_from_environ() -> FastAPI:
     settings = Settings.from_environ()
     with setting_errors(settings):
         keys = Keys(settings.curve) if settings.curve else None
-        return create_app(Engine(settings.zmq_bind, Store(settings.state), keys=keys))
+        store = Store(settings.state)
+        return create_app(Engine(settings.zmq_bind, store, max_symbols=settings.symbols, keys=keys))
 
 
 def reloaded_app() -> FastAPI:
@@ -115,7 +124,7 @@ def main() -> None:
     """The command ``metrics-sidecar``."""
     parser = argparse.ArgumentParser(
         description="Receive trades over ZeroMQ, serve them as Prometheus metrics. Settings come from the environment:"
-        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, SIDECAR_CURVE, HOST, PORT."
+        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, SIDECAR_SYMBOLS, SIDECAR_CURVE, HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from metrics_sidecar.commits import Commits
 from metrics_sidecar.curve import Keys
 from metrics_sidecar.exposition import Snapshot
-from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.inlet import MEMORY_LIMIT, BindError, Inlet
 from metrics_sidecar.messages import Message, decode
 from metrics_sidecar.questions import NoAnswer, Questions
+from metrics_sidecar.recent import CountedTrade
 from metrics_sidecar.store import Cursor, Store
 from metrics_sidecar.store_error import StoreError
+from metrics_sidecar.tallies import MAX_SYMBOLS
 from metrics_sidecar.throttle import Throttle
 
-_COMMIT_INTERVAL = 0.05
-_COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 _POLL_SECONDS = 0.05
 # Messages that are applied in one go, while questions wait. Each takes some microseconds at most.
 _SLICE = 1_000
@@ -31,11 +31,12 @@ log = logging.getLogger(__name__)
 class Engine:
     """Counts what arrives from `start` to `stop`; the endpoint is bound at once.
 
-    `snapshot`, `cursor` and `problem` are for `ask` only: they run in the engine's thread.
+    `snapshot`, `last_trades`, `cursor` and `problem` are for `ask` only: they run in the engine's thread.
 
     Args:
         endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
         store: where totals and cursors are kept. The engine closes it.
+        max_symbols: how many symbols get series of their own.
         memory_limit: bytes by which senders may make the process grow.
         keys: those that may send; None for everyone, without encryption.
 
@@ -45,18 +46,19 @@ class Engine:
     """
 
     def __init__(
-        self, endpoint: str, store: Store, *, memory_limit: int = MEMORY_LIMIT, keys: Keys | None = None
+        self,
+        endpoint: str,
+        store: Store,
+        *,
+        max_symbols: int = MAX_SYMBOLS,
+        memory_limit: int = MEMORY_LIMIT,
+        keys: Keys | None = None,
     ) -> None:
         self._store = store
-        self._ledger = store.load()
-        self._totals = self._ledger.totals()
+        self._ledger = store.load(max_symbols)
+        self._commits = Commits(self._ledger, store)
         self._messages: Iterator[Message] = iter(())
         self._received_at = 0.0
-        self._uncommitted = False
-        self._commit_at = 0.0
-        self._commit_seconds = Histogram(*_COMMIT_BUCKETS)
-        self._commit_failures = 0
-        self._problem: str | None = None
         self._throttle = Throttle()
         self._questions = Questions()
         try:
@@ -98,11 +100,8 @@ class Engine:
 
     def problem(self) -> str | None:
         """Why nothing is received, None while it is."""
-        try:
-            self._store.require_file()
-        except StoreError as error:
-            self._fail(error)
-        return self._problem
+        self._commits.check_file()
+        return self._commits.problem
 
     def cursor(self, session: str) -> Cursor:
         """The committed cursor of a session.
@@ -115,27 +114,39 @@ class Engine:
     def snapshot(self) -> Snapshot:
         """Take what has arrived, up to a batch, and commit. While that fails the totals are those committed last."""
         self._take()
-        self._commit()
+        self._commits.commit()
         ledger = self._ledger
         return Snapshot(
-            totals=self._totals,
+            totals=self._commits.totals,
             received=ledger.received,
             rejected=dict(ledger.rejected),
             duplicates=ledger.duplicates,
             out_of_sequence=ledger.out_of_sequence,
             sessions=len(ledger.next_seq),
             delivery=ledger.delivery.copy(),
-            commit_seconds=self._commit_seconds.copy(),
-            commit_failures=self._commit_failures,
+            commit_seconds=self._commits.seconds.copy(),
+            commit_failures=self._commits.failures,
             refused=self._inlet.refused,
         )
+
+    def last_trades(self, limit: int) -> list[CountedTrade]:
+        """The trades counted last, the newest first.
+
+        Raises:
+            StoreError: they cannot be committed.
+        """
+        self._take()
+        self._commits.commit()
+        if self._commits.problem:
+            raise StoreError(self._commits.problem, "")
+        return self._ledger.recent.last(limit)
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
                 self._questions.answer()
-                self._commit_when_due()
-                if self._problem:
+                self._commits.commit_in_time()
+                if self._commits.problem:
                     self._questions.wait(_POLL_SECONDS)
                 elif not self._take():
                     self._inlet.wait(_POLL_SECONDS)
@@ -152,14 +163,16 @@ class Engine:
         # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
         while time.monotonic() < deadline and (self._take() or self._inlet.wait(_POLL_SECONDS)):
             self._questions.answer()
-            self._commit_when_due()
-        self._commit()
-        if self._problem:
-            log.error("%s; what was received since is dropped, and comes again where it is tracked", self._problem)
+            self._commits.commit_in_time()
+        self._commits.commit()
+        if self._commits.problem:
+            log.error(
+                "%s; what was received since is dropped, and comes again where it is tracked", self._commits.problem
+            )
 
     def _take(self) -> bool:
         """Apply some of what has arrived. False if there is nothing, or nothing is taken as commits fail."""
-        if self._problem:
+        if self._commits.problem:
             return False
         messages = list(islice(self._messages, _SLICE))
         if not messages:
@@ -170,33 +183,5 @@ class Engine:
             messages = list(islice(self._messages, _SLICE))
         for notable in self._ledger.apply(messages, self._received_at):
             self._throttle.warn_of(notable)
-        self._uncommitted |= bool(messages)
+        self._commits.due |= bool(messages)
         return True
-
-    def _commit_when_due(self) -> None:
-        if time.monotonic() >= self._commit_at:
-            self._commit()
-
-    def _commit(self) -> None:
-        """Commit what was applied, if anything was. While that fails the problem says why, and it is tried again."""
-        if not self._uncommitted and not self._problem:
-            return
-        started = time.monotonic()
-        self._commit_at = started + _COMMIT_INTERVAL
-        try:
-            self._totals = self._store.commit(self._ledger)
-        except StoreError as error:
-            self._fail(error)
-            return
-        self._commit_seconds.observe([time.monotonic() - started])
-        self._uncommitted = False
-        if self._problem:
-            log.info("committing again")
-            self._problem = None
-
-    def _fail(self, error: StoreError) -> None:
-        self._commit_failures += 1
-        problem = f"cannot commit: {error.cause}"
-        if problem != self._problem:
-            log.error("%s; receiving stops until it succeeds", problem)
-        self._problem = problem

@@ -1,6 +1,6 @@
 """A snapshot of the engine as Prometheus metric families."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.ledger import Totals
 from metrics_sidecar.messages import Reason
+from metrics_sidecar.tallies import Series
 
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
@@ -53,8 +54,16 @@ class _SnapshotCollector(Collector):
 
 def _families(snapshot: Snapshot) -> Iterator[Metric]:
     totals = snapshot.totals
-    yield _counters("trades", "Trades counted.", "side", totals.trades)
-    yield _counters("volume", "Sum of the quantities of the trades counted, in units traded.", "side", totals.volume)
+    yield _sums("trades", "Trades counted.", totals, lambda series: series.trades)
+    yield _sums(
+        "volume", "Sum of the quantities of the trades counted, in units traded.", totals, lambda series: series.volume
+    )
+    yield _sums(
+        "notional",
+        "Sum of quantity times price of the trades counted that carry a price.",
+        totals,
+        lambda series: series.notional,
+    )
     yield GaugeMetricFamily(
         "last_trade_ts_seconds",
         "Unix time of the trade counted last, as its publisher set it; 0 before the first.",
@@ -64,7 +73,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield CounterMetricFamily("sidecar_trades_tracked", "Tracked trades counted.", totals.tracked)
     yield _histogram("trade_delivery_seconds", "From a trade's ts to its receipt.", snapshot.delivery)
     yield CounterMetricFamily("sidecar_messages_received", "Messages received, valid or not.", snapshot.received)
-    yield _counters("sidecar_messages_rejected", "Messages that broke the contract.", "reason", snapshot.rejected)
+    yield _rejected(snapshot.rejected)
     yield CounterMetricFamily(
         "sidecar_trades_duplicate", "Tracked trades that had been counted before.", snapshot.duplicates
     )
@@ -74,6 +83,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         snapshot.out_of_sequence,
     )
     yield GaugeMetricFamily("sidecar_sessions", "Session cursors held.", snapshot.sessions)
+    yield GaugeMetricFamily("sidecar_symbols", "Symbols that have series of their own.", totals.symbols)
     yield _histogram("sidecar_commit_seconds", "Time of one commit of totals and cursors.", snapshot.commit_seconds)
     yield CounterMetricFamily(
         "sidecar_commit_failures", "Commits that failed; each is tried again.", snapshot.commit_failures
@@ -85,10 +95,19 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
-def _counters[Label: str](name: str, documentation: str, label: str, values: Mapping[Label, float]) -> Metric:
-    family = CounterMetricFamily(name, documentation, labels=[label])
-    for value, count in values.items():
-        family.add_metric([value], count)
+def _sums(name: str, documentation: str, totals: Totals, value: Callable[[Series], float]) -> Metric:
+    """A family by side, and by symbol where the trades have one: without one the label is absent."""
+    family = CounterMetricFamily(name, documentation)
+    for (side, symbol), series in totals.series.items():
+        labels: dict[str, str] = {"side": side, "symbol": symbol} if symbol else {"side": side}
+        family.add_sample(f"{name}_total", labels, value(series))
+    return family
+
+
+def _rejected(messages: Mapping[Reason, int]) -> Metric:
+    family = CounterMetricFamily("sidecar_messages_rejected", "Messages that broke the contract.", labels=["reason"])
+    for reason, count in messages.items():
+        family.add_metric([reason], count)
     return family
 
 

@@ -9,33 +9,46 @@ from dataclasses import dataclass, field
 
 from metrics_sidecar.histogram import Histogram
 from metrics_sidecar.messages import REASONS, SIDES, GapFill, Message, Reason, Rejected, Side, Trade
+from metrics_sidecar.recent import Recent
+from metrics_sidecar.tallies import MAX_SYMBOLS, OTHER, Series, Tallies
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One consistent set of totals. ``volume`` in units traded, ``last_trade_ts`` in Unix seconds, 0 before any.
+    """One consistent set of totals. ``last_trade_ts`` in Unix seconds, 0 before any.
 
+    ``series`` are by side and symbol, which is "" for trades without one; both sides are there of each symbol.
     ``tracked`` of the trades were tracked; ``lost`` tracked trades were not counted and will not be.
     """
 
-    trades: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))
-    volume: dict[Side, float] = field(default_factory=lambda: dict.fromkeys(SIDES, 0.0))
+    series: dict[tuple[Side, str], Series] = field(default_factory=lambda: {(side, ""): Series(0.0) for side in SIDES})
     last_trade_ts: float = 0.0
     tracked: int = 0
     lost: int = 0
+
+    @property
+    def symbols(self) -> int:
+        """How many have series of their own."""
+        return len({symbol for _, symbol in self.series} - {"", OTHER})
 
 
 class Ledger:
     """Applies messages to totals and session cursors.
 
     ``next_seq`` maps a session to its cursor, ``dirty_sessions`` holds those whose cursor moved since the last commit.
-    The counters of messages start at 0 with each ledger.
+    The counters of messages start at 0 with each ledger, and ``recent`` is empty.
+
+    Args:
+        totals: to begin with, zeros by default.
+        next_seq: the cursors to begin with.
+        max_symbols: how many symbols get series of their own; those that ``totals`` has keep theirs.
     """
 
-    def __init__(self, totals: Totals | None = None, next_seq: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, totals: Totals | None = None, next_seq: dict[str, int] | None = None, *, max_symbols: int = MAX_SYMBOLS
+    ) -> None:
         totals = totals or Totals()
-        self._trades = dict(totals.trades)
-        self._volume = dict(totals.volume)
+        self._tallies = Tallies(totals.series, max_symbols)
         self._last_trade_ts = totals.last_trade_ts
         self._tracked = totals.tracked
         self._lost = totals.lost
@@ -45,12 +58,13 @@ class Ledger:
         self.rejected: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self.duplicates = 0
         self.out_of_sequence = 0
+        self.recent = Recent()
         self.delivery = Histogram(
             0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0
         )
 
     def totals(self) -> Totals:
-        return Totals(dict(self._trades), dict(self._volume), self._last_trade_ts, self._tracked, self._lost)
+        return Totals(self._tallies.series(), self._last_trade_ts, self._tracked, self._lost)
 
     def apply(self, messages: Sequence[Message], received_at: float) -> list[GapFill | Rejected]:
         """Apply messages received at ``received_at``, in Unix seconds, in their order.
@@ -99,10 +113,8 @@ class Ledger:
         return skipped
 
     def _count(self, trades: Sequence[Trade], received_at: float) -> None:
-        for side in SIDES:
-            quantities = [trade.qty for trade in trades if trade.side == side]
-            self._trades[side] += len(quantities)
-            self._volume[side] += sum(quantities)
+        self._tallies.count(trades, received_at)
+        self.recent.add(trades, received_at)
         self._last_trade_ts = trades[-1].ts
         delays = [received_at - trade.ts for trade in trades]
         # Two clocks may disagree by more than the trade took.

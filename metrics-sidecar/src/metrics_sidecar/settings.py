@@ -12,12 +12,16 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from metrics_sidecar.curve import load_server_key
+from metrics_sidecar.tallies import MAX_SYMBOLS
 
 TCP = re.compile(r"tcp://(?P<host>\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 # What fits into the kernel's sun_path, with the zero at its end.
 _MAX_IPC = 107
+# Each is six series, and a line for each of them in every scrape.
+_MAX_SYMBOLS = 10_000
 _FORMS = {
     "SIDECAR_ZMQ_BIND": ("not a ZeroMQ address", "Use the form tcp://0.0.0.0:5555"),
+    "SIDECAR_SYMBOLS": ("not a number of symbols", f"Use a number from 0 to {_MAX_SYMBOLS}"),
     "HOST": ("no address", "Use an address of this machine, such as 0.0.0.0"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
@@ -50,10 +54,10 @@ def _host(value: str) -> str:
     return value
 
 
-def _port(value: str | int) -> str | int:
+def _digits(value: str | int) -> str | int:
     """Refuse what pydantic takes for a whole number, such as 8001.0."""
     if not re.fullmatch("[0-9]{1,5}", str(value)):
-        raise ValueError("not a port")
+        raise ValueError("not a whole number")
     return value
 
 
@@ -72,11 +76,14 @@ class Settings(BaseModel):
     state: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
         default=Path(".data/sidecar.sqlite3"), alias="SIDECAR_STATE"
     )
+    symbols: Annotated[int, BeforeValidator(_digits)] = Field(
+        default=MAX_SYMBOLS, alias="SIDECAR_SYMBOLS", le=_MAX_SYMBOLS
+    )
     curve: Annotated[Path | None, BeforeValidator(lambda value: value or None), AfterValidator(_curve)] = Field(
         default=None, alias="SIDECAR_CURVE"
     )
     host: Annotated[str, AfterValidator(_host)] = Field(default="0.0.0.0", alias="HOST", min_length=1)
-    port: Annotated[int, BeforeValidator(_port)] = Field(default=8001, alias="PORT", ge=1, le=65535)
+    port: Annotated[int, BeforeValidator(_digits)] = Field(default=8001, alias="PORT", ge=1, le=65535)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:

@@ -4,13 +4,15 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from metrics_sidecar.ledger import Ledger, Totals
+from metrics_sidecar.messages import Side
 from metrics_sidecar.state_format import FORMAT, Row, bring_to_format, checksum, digest, read
 from metrics_sidecar.store_error import StoreError, store_errors
+from metrics_sidecar.tallies import MAX_SYMBOLS, Series
 
 SESSION_IDLE = 30 * 86_400.0
 
@@ -19,9 +21,9 @@ _MAX_INTEGER = 2**63 - 1
 _SESSIONS_AMONG = """SELECT session, next_seq, moved_at FROM sessions
     WHERE session IN (SELECT value FROM json_each(?))"""
 _FORGET = "DELETE FROM sessions WHERE moved_at < ? RETURNING session, next_seq, moved_at"
-_UPDATE_TOTALS = """UPDATE totals SET
-    state_id = ?, age = ?, trades_buy = ?, trades_sell = ?, volume_buy = ?, volume_sell = ?,
-    last_trade_ts = ?, tracked = ?, lost = ?, checksum = ?"""
+_UPSERT_SERIES = """INSERT INTO series VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    created = excluded.created, trades = excluded.trades, volume = excluded.volume, notional = excluded.notional"""
+_UPDATE_TOTALS = "UPDATE totals SET state_id = ?, age = ?, last_trade_ts = ?, tracked = ?, lost = ?, checksum = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +86,26 @@ class Store:
             bring_to_format(self._db, version)
         # A disk that takes no writes should say so now, not at the first trade.
         self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        totals, written, sessions = read(self._db)
-        self._digest = digest(sessions)
-        if written != checksum(totals, self._digest):
+        content = read(self._db)
+        self._digest = digest(content.series) + digest(content.sessions)
+        if content.checksum != checksum(content.totals, self._digest):
             raise sqlite3.DatabaseError("what it holds does not match its checksum")
-        self.state_id, age = totals[:2]
+        self.state_id, age = content.totals[:2]
+        self._series = {(side, symbol): Series(*counted) for side, symbol, *counted in content.series}
         self._born_at = self._clock() - age
         self._forget_age = age + _FORGET_INTERVAL
 
-    def load(self) -> Ledger:
-        """The ledger as it was last committed.
+    def load(self, max_symbols: int = MAX_SYMBOLS) -> Ledger:
+        """The ledger as it was last committed, which gives series of their own to so many symbols.
 
         Raises:
             StoreError: it cannot be read.
         """
         with store_errors():
-            (_, _, buys, sells, bought, sold, *rest), _, sessions = read(self._db)
-        totals = Totals({"buy": buys, "sell": sells}, {"buy": bought, "sell": sold}, *rest)
-        return Ledger(totals, {session: next_seq for session, next_seq, _ in sessions})
+            content = read(self._db)
+        _, _, last_trade_ts, tracked, lost = content.totals
+        next_seq = {session: next_seq for session, next_seq, _ in content.sessions}
+        return Ledger(Totals(self._series, last_trade_ts, tracked, lost), next_seq, max_symbols=max_symbols)
 
     def cursor(self, session: str) -> Cursor:
         """The committed cursor of a session.
@@ -153,26 +157,24 @@ class Store:
     def _write(self, totals: Totals, ledger: Ledger) -> list[Row]:
         """Write what changed, and return the sessions that were forgotten."""
         age = self._clock() - self._born_at
-        moved = [(session, ledger.next_seq[session], age) for session in ledger.dirty_sessions]
+        # SQLite keeps -0.0 as 0.0.
+        row = (self.state_id, age, totals.last_trade_ts + 0.0, totals.tracked, min(totals.lost, _MAX_INTEGER))
+        sessions = [(session, ledger.next_seq[session], age) for session in ledger.dirty_sessions]
+        changed = [key for key, series in totals.series.items() if series != self._series.get(key)]
+        counted = _rows(totals.series, changed)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            before = self._db.execute(_SESSIONS_AMONG, (json.dumps([session for session, *_ in moved]),)).fetchall()
-            self._db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", moved)
+            before = self._db.execute(_SESSIONS_AMONG, (json.dumps(list(ledger.dirty_sessions)),)).fetchall()
+            before += _rows(self._series, self._series.keys() & changed)
+            self._db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", sessions)
+            self._db.executemany(_UPSERT_SERIES, counted)
             forgotten = self._forget_idle(age)
-            # However many sessions there are, only those that change are read.
-            sessions = (self._digest + digest(moved) - digest(before) - digest(forgotten)) % 2**64
-            row = self._totals_row(totals, age)
-            self._db.execute(_UPDATE_TOTALS, (*row, checksum(row, sessions)))
-        self._digest = sessions
+            # However many rows there are, only those that change are read.
+            others = (self._digest + digest(sessions + counted) - digest(before + forgotten)) % 2**64
+            self._db.execute(_UPDATE_TOTALS, (*row, checksum(row, others)))
+        self._digest = others
+        self._series = totals.series
         return forgotten
-
-    def _totals_row(self, totals: Totals, age: float) -> Row:
-        trades, volume = totals.trades, totals.volume
-        return (
-            *(self.state_id, age, trades["buy"], trades["sell"], volume["buy"], volume["sell"]),
-            # SQLite keeps -0.0 as 0.0.
-            *(totals.last_trade_ts + 0.0, totals.tracked, min(totals.lost, _MAX_INTEGER)),
-        )
 
     def _forget_idle(self, age: float) -> list[Row]:
         if age < self._forget_age:
@@ -182,3 +184,7 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _rows(series: Mapping[tuple[Side, str], Series], keys: Iterable[tuple[Side, str]]) -> list[Row]:
+    return [(*key, *series[key]) for key in keys]

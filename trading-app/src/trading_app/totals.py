@@ -11,7 +11,7 @@ _MAX_METRICS = 16 * 1024 * 1024
 
 
 class Totals(NamedTuple):
-    """What the sidecar has counted, by side.
+    """What the sidecar has counted, by side: of all symbols together.
 
     ``volume`` in units traded, ``last_trade_ts`` in Unix seconds and 0 before the first, ``lost`` in trades.
     ``delivery`` is the histogram of delivery times: trades that took at most so many seconds, since it started.
@@ -49,7 +49,10 @@ class TotalsClient:
         text = self._client.get("/metrics", max_bytes=_MAX_METRICS)
         try:
             samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-            by_side = {(sample.name, sample.labels.get("side")): sample.value for sample in samples}
+            by_side: dict[tuple[str, str | None], float] = {}
+            for sample in samples:  # of each symbol, and of trades without one
+                key = sample.name, sample.labels.get("side")
+                by_side[key] = by_side.get(key, 0.0) + sample.value
             return Totals(
                 {side: by_side["trades_total", side] for side in SIDES},
                 {side: by_side["volume_total", side] for side in SIDES},

@@ -1,0 +1,92 @@
+"""Trades, volume and notional by side and symbol, with a bound on the symbols."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sumprod
+from typing import NamedTuple
+
+from metrics_sidecar.messages import SIDES, Side, Trade
+
+MAX_SYMBOLS = 100
+OTHER = "other"
+
+
+class Series(NamedTuple):
+    """What was counted of one side and symbol since ``created``, in Unix seconds, 0 where that is not known.
+
+    ``volume`` is in units traded, ``notional`` the sum of ``qty * price``.
+    """
+
+    created: float
+    trades: int = 0
+    volume: float = 0.0
+    notional: float = 0.0
+
+
+@dataclass(slots=True)
+class _Tally:
+    created: float
+    trades: int = 0
+    volume: float = 0.0
+    notional: float = 0.0
+
+
+class Tallies:
+    """Counts trades. A symbol is admitted with its first trade, while there is room; the others count as `OTHER`.
+
+    Args:
+        series: what was counted before, under symbols that are admitted.
+        max_symbols: how many are admitted; `OTHER` takes no room.
+    """
+
+    def __init__(self, series: Mapping[tuple[Side, str], Series], max_symbols: int) -> None:
+        self._by_symbol = _BySymbol(max_symbols)
+        for (side, symbol), counted in series.items():
+            self._by_symbol.setdefault(symbol, {})[side] = _Tally(*counted)
+
+    def series(self) -> dict[tuple[Side, str], Series]:
+        """By side and symbol, as of now; both sides of each symbol."""
+        return {
+            (side, symbol): Series(tally.created, tally.trades, tally.volume, tally.notional)
+            for symbol, by_side in self._by_symbol.items()
+            for side, tally in by_side.items()
+        }
+
+    def count(self, trades: Sequence[Trade], received_at: float) -> None:
+        """Count trades received at ``received_at``, in Unix seconds."""
+        by_symbol = self._by_symbol
+        by_symbol.now = received_at
+        symbols = {trade.symbol for trade in trades}
+        if len(symbols) == 1:
+            self._count_together(trades, by_symbol[symbols.pop()])
+            return
+        # Of many symbols each has few trades: to gather them first takes longer.
+        for trade in trades:
+            tally = by_symbol[trade.symbol][trade.side]
+            qty = trade.qty
+            tally.trades += 1
+            tally.volume += qty
+            tally.notional += qty * trade.price
+
+    def _count_together(self, trades: Sequence[Trade], by_side: Mapping[Side, _Tally]) -> None:
+        for side, tally in by_side.items():
+            of_side = [trade for trade in trades if trade.side == side]
+            quantities = [trade.qty for trade in of_side]
+            tally.trades += len(of_side)
+            tally.volume += sum(quantities)
+            tally.notional += sumprod(quantities, [trade.price for trade in of_side])
+
+
+class _BySymbol(dict[str, dict[Side, _Tally]]):
+    """The tallies of each symbol, "" for trades without one; to look up a new symbol admits it, if there is room."""
+
+    def __init__(self, max_symbols: int) -> None:
+        super().__init__()
+        self._max_symbols = max_symbols
+        self.now = 0.0
+
+    def __missing__(self, symbol: str) -> dict[Side, _Tally]:
+        admitted = len(self) - ("" in self) - (OTHER in self)
+        if symbol != OTHER and admitted >= self._max_symbols:
+            return self[OTHER]
+        return self.setdefault(symbol, {side: _Tally(float(self.now)) for side in SIDES})

@@ -1,0 +1,26 @@
+"""The trades counted last, remembered by the batch."""
+
+import pytest
+
+from metrics_sidecar.messages import Trade
+from metrics_sidecar.recent import KEPT, Recent
+
+
+@pytest.mark.parametrize("size", [1, 7, 999, 1000, 1001, 5000])
+def test_the_last_are_kept_whatever_the_size_of_the_batches(size: int) -> None:
+    recent = Recent()
+    for start in range(0, 10_000, size):
+        recent.add([Trade("buy", number, 99.0) for number in range(start, start + size)], float(start))
+    newest = start + size - 1
+    last = recent.last(KEPT)
+    assert [trade.qty for trade in last] == list(range(newest, newest - KEPT, -1))
+    assert [trade.received_at for trade in last] == [trade.qty // size * size for trade in last]
+    assert recent.last(3) == last[:3]
+    assert sum(len(batch) for _, batch in recent._batches) < 2 * KEPT
+
+
+def test_at_first_there_are_fewer() -> None:
+    recent = Recent()
+    assert recent.last(KEPT) == []
+    recent.add([Trade("buy", 1.0, 99.0)], 100.0)
+    assert len(recent.last(KEPT)) == 1
