@@ -66,7 +66,11 @@ def statsd(arguments: argparse.Namespace) -> None:
 def publish(arguments: argparse.Namespace) -> None:
     """The publisher. It is ready when one trade is committed, and says when all are published, and committed."""
     with TradePublisher(
-        arguments.address, sidecar_url=arguments.url, outbox=arguments.outbox, capacity=2 * arguments.count
+        arguments.address,
+        sidecar_url=arguments.url,
+        outbox=arguments.outbox,
+        capacity=2 * arguments.count,
+        curve=arguments.curve,
     ) as publisher:
         publisher.publish("buy")
         while not publisher.flush(1.0):
@@ -98,5 +102,6 @@ if __name__ == "__main__":
     parser.add_argument("--session")
     parser.add_argument("--count", type=int)
     parser.add_argument("--outbox")
+    parser.add_argument("--curve")
     arguments = parser.parse_args()
     KINDS[arguments.kind](arguments)

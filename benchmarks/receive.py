@@ -14,6 +14,7 @@ from results import Column, Table
 CONTESTANTS: dict[str, tuple[Start, str]] = {
     "bare loop, single messages": (receivers.bare, "singles"),
     "sidecar, real publishers": (receivers.sidecar, "publish"),
+    "sidecar, real publishers, CURVE": (receivers.sidecar_with_curve, "publish"),
     "sidecar, batches of 500": (receivers.sidecar, "batches"),
     "sidecar, single messages": (receivers.sidecar, "singles"),
     "asyncio tutorial, single messages": (receivers.tutorial, "singles"),
@@ -47,7 +48,7 @@ def measure(senders: int, name: str, folder: Path, plan: Plan) -> None:
             stack.enter_context(
                 Child(
                     *("load.py", kind, f"--address={receiver.address}", f"--url={receiver.url}"),
-                    *(f"--session=s{number}", f"--count={share}"),
+                    *(f"--session=s{number}", f"--count={share}", *receiver.sender_options),
                 )
             )
             for number in range(senders)

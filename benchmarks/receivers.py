@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chaos import Sidecar
 from programs import HERE, Child, NotInstalled, Scraper, answers, running
-from stack import eventually, free_port
+from stack import eventually, free_port, make_keys
 
 # To look costs the one that is looked at, not to look is counted as its time.
 _POLL = 0.002, 0.25
@@ -22,6 +22,7 @@ class Receiver:
 
     def __init__(self, pid: int, address: str, url: str, sample: bytes) -> None:
         self.pid, self.address, self.url, self._sample = pid, address, url, sample
+        self.sender_options: list[str] = []
         self._scraper = Scraper(url)
 
     def wait(self, count: int) -> tuple[float, float]:
@@ -42,6 +43,7 @@ class BareReceiver(Receiver):
 
     def __init__(self, child: Child, address: str) -> None:
         self.pid, self.address, self.url, self._child = child.pid, address, "", child
+        self.sender_options = []
 
     def wait(self, _: int) -> tuple[float, float]:
         return float(self._child.read()), time.perf_counter()
@@ -51,6 +53,15 @@ class BareReceiver(Receiver):
 def sidecar(folder: Path, _: int) -> Iterator[Receiver]:
     with running(Sidecar(folder)) as program:
         yield Receiver(program.pid, program.address, program.url, b"trades_total")
+
+
+@contextmanager
+def sidecar_with_curve(folder: Path, _: int) -> Iterator[Receiver]:
+    keys = make_keys(folder, "bench")
+    with running(Sidecar(folder, SIDECAR_CURVE=str(keys / "server"))) as program:
+        receiver = Receiver(program.pid, program.address, program.url, b"trades_total")
+        receiver.sender_options = [f"--curve={keys / 'bench'}"]
+        yield receiver
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def make_keys(folder: Path, *names: str) -> Path:
     """Run ``bin/keys`` for a workspace in ``folder``, and return where it makes the certificates."""
     (folder / "bin").mkdir(exist_ok=True)
     keys = shutil.copy(ROOT / "bin/keys", folder / "bin/keys")
-    subprocess.run([sys.executable, keys, *names], check=True)
+    subprocess.run([sys.executable, keys, *names], stdout=subprocess.DEVNULL, check=True)
     return folder / ".data/curve"
 
 
