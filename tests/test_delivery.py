@@ -75,7 +75,7 @@ class Delivery(RuleBasedStateMachine):
             moved = self.journal.commit(session, next_seq)
             self.window.acknowledge()
             if not moved:
-                self.window.rewind(next_seq)
+                self.window.rewind(session, next_seq)
                 while frame := self.window.next_frame():
                     self.ledger.apply(decode(frame.data), 100.0)
                 self.commit()
@@ -165,7 +165,7 @@ class Delivery(RuleBasedStateMachine):
             self.journal.commit(session, next_seq)
             self.window.acknowledge()
             if rewinds:
-                self.window.rewind(next_seq)
+                self.window.rewind(session, next_seq)
 
 
 TestDelivery = Delivery.TestCase

@@ -76,7 +76,7 @@ def test_what_is_committed_makes_room_and_what_is_not_is_sent_again() -> None:
     publisher.send(frame_bytes=1)
     publisher.commit(3)
     assert publisher.journal.pending == 2
-    publisher.window.rewind(next_seq=3)
+    publisher.window.rewind(publisher.session, next_seq=3)
     assert publisher.send() == [3, 4]
     publisher.commit(5)
     assert publisher.journal.is_idle
@@ -98,7 +98,7 @@ def test_a_sidecar_that_expects_an_earlier_trade_than_is_held_is_told_of_the_gap
     publisher.publish(5)
     publisher.send(frame_bytes=1)
     publisher.commit(4)
-    publisher.window.rewind(next_seq=1)
+    publisher.window.rewind(publisher.session, next_seq=1)
     assert publisher.send() == ["<4", 4, 5]
 
 
@@ -140,7 +140,7 @@ def test_a_gap_is_told_once_however_many_segments_are_dropped() -> None:
     publisher.publish(5)
     publisher.journal.tidy()
     assert publisher.send() == [*range(31, 36)]
-    publisher.window.rewind(next_seq=23)
+    publisher.window.rewind(publisher.session, next_seq=23)
     assert publisher.send() == ["<28", *range(28, 36)]
 
 
@@ -164,7 +164,7 @@ def test_what_was_dropped_after_it_was_sent_makes_a_gap_only_if_it_did_not_arriv
     publisher.publish(1)
     assert publisher.journal.lost == 1
     assert publisher.send() == [9]
-    publisher.window.rewind(next_seq=2)
+    publisher.window.rewind(publisher.session, next_seq=2)
     assert publisher.send() == ["<2", *range(2, 10)]
 
 
@@ -203,7 +203,7 @@ def test_trades_of_a_session_that_somebody_else_has_moved_on_are_numbered_again(
     publisher.commit(3)
     old = publisher.session
     publisher.journal.renumber()
-    publisher.window.rewind(next_seq=1)
+    publisher.window.rewind(publisher.session, next_seq=1)
     assert publisher.session != old
     (later,) = publisher.publish(1)
     assert publisher.send() == [1, 2, 3, 4]
@@ -220,3 +220,13 @@ def test_a_journal_that_is_closed_refuses_trades() -> None:
     publisher.journal.close()
     with pytest.raises(RuntimeError, match="the publisher is closed"):
         publisher.publish(1)
+
+
+def test_trades_are_numbered_again_after_an_overflow_too() -> None:
+    publisher = Publisher(capacity=16)
+    publisher.publish(40)
+    publisher.journal.tidy()
+    held = publisher.journal.pending
+    publisher.journal.renumber()
+    publisher.window.rewind(publisher.session, next_seq=1)
+    assert publisher.send() == list(range(1, held + 1))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -37,6 +38,12 @@ def sent_from(journal: Journal) -> list[tuple[str, int | str]]:
         for message in map(decode, frame.data.splitlines()):
             sent.append((message.session, f"<{message.new_seq}" if isinstance(message, GapFill) else message.seq))
     return sent
+
+
+def descriptors() -> int:
+    """Open file descriptors; 0 where the system does not tell."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def kill(journal: Journal) -> None:
@@ -364,3 +371,55 @@ def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades
     again = open_journal(tmp_path / "bot")
     assert sent_from(again) == [(session, seq) for seq in range(1, 52)]
     again.close()
+
+
+def test_a_takeover_that_was_interrupted_is_completed(tmp_path: Path) -> None:
+    left = Journal(open_outbox(str(tmp_path), "feed"), 80)
+    session = publish(left, 25)
+    left.close()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "feed").rename(tmp_path / "own" / "taken-feed")
+    journal = open_journal(tmp_path / "own")
+    assert sent_from(journal) == [(session, seq) for seq in range(1, 26)]
+    journal.close()
+    assert not (tmp_path / "own" / "taken-feed").exists()
+
+
+def test_a_migration_interrupted_at_its_end_is_found_by_a_takeover(tmp_path: Path) -> None:
+    (tmp_path / "feed-2.new").mkdir()
+    trade = Trade("buy", 1.0, 100.0, "one", 1)
+    (tmp_path / "feed-2.new" / "000000000001.journal").write_bytes(encode(trade) + b"\n")
+    journal = Journal(open_outbox(str(tmp_path), "feed"), 100)
+    assert sent_from(journal) == [("one", 1)]
+    journal.close()
+
+
+def test_what_a_crash_loop_leaves_takes_little_room_and_no_descriptors(tmp_path: Path) -> None:
+    for _ in range(5):
+        journal = open_journal(tmp_path / "bot")
+        publish(journal, 1)
+        kill(journal)
+    before = descriptors()
+    again = open_journal(tmp_path / "bot")
+    assert descriptors() <= before + 1
+    assert sum(path.stat().st_size for path in files(tmp_path / "bot")) < 4096
+    assert len(sent_from(again)) == 5
+    again.close()
+
+
+def test_a_line_whose_session_is_damaged_makes_a_gap(tmp_path: Path) -> None:
+    (tmp_path / "bot").mkdir()
+    lines = [encode(Trade("buy", 1.0, 100.0, session, seq)) for session, seq in (("a", 1), ("a/b", 2), ("a", 3))]
+    (tmp_path / "bot" / "000000000001.journal").write_bytes(b"\n".join(lines) + b"\n")
+    journal = open_journal(tmp_path / "bot")
+    assert sent_from(journal) == [("a", 1), ("a", "<3"), ("a", 3)]
+    journal.close()
+
+
+def test_an_outbox_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "bot", capacity=8)
+    publish(journal, 1)
+    shutil.rmtree(tmp_path / "bot")
+    with pytest.raises(OutboxError, match="No such file or directory"):
+        publish(journal, 3)
+    kill(journal)

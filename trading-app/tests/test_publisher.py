@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from app_process import FakeSidecar
+from app_process import FakeSidecar, eventually
 
 from trading_app.outbox import OutboxInUse
 from trading_app.publisher import TradePublisher
@@ -458,3 +458,21 @@ print(thread.is_alive(), sockets())
     )
     assert ended.stdout.split() == ["False", "0"], ended.stderr
     assert sidecar.receive()["side"] == "buy"
+
+
+def test_an_outbox_that_cannot_be_used_for_a_while_does_not_end_the_publisher(
+    sidecar: FakeSidecar, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with publisher_to(sidecar, tmp_path / "bot", capacity=8) as publisher:
+        publisher.publish("buy")
+        assert publisher.flush()
+        monkeypatch.setattr("trading_app.journal.Journal.tidy", fail)
+        publisher.publish("buy")
+        assert eventually(lambda: "Too many open files; trying again" in caplog.text)
+        monkeypatch.undo()
+        publisher.publish("buy")
+        assert publisher.flush(20)
+
+
+def fail(_: object) -> None:
+    raise OSError(24, "Too many open files")

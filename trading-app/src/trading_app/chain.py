@@ -150,6 +150,7 @@ class Chain:
     def close(self, *, with_tail: bool) -> None:
         """Release the storage; the tail is deleted too where nothing in it is needed any more."""
         self._removed += [segment for segment in (self._spare, self.tail if with_tail else None) if segment]
+        self._spare = None
         for segment in self._removed:
             self._storage.remove(segment)
         for segment in self:

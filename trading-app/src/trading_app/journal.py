@@ -50,8 +50,9 @@ class Journal:
         # Old name, first number: new name.
         self._renumbered: dict[str, tuple[int, str]] = {}
         self._session_ends = time.time() + SESSION_SECONDS
-        self._drop_down_to(capacity)
-        self._set_roll()
+        with self.lock:
+            self._drop_down_to(capacity)
+            self._set_roll()
 
     def append(self, side: Side, qty: float, ts: float, symbol: str | None = None, price: float | None = None) -> Trade:
         """Number a trade and keep it.
@@ -60,9 +61,9 @@ class Journal:
             OutboxError: there is no room for it.
             RuntimeError: the journal is closed, or belongs to another process.
         """
-        if self.refusal:
-            raise RuntimeError(self.refusal)
         with self.lock:
+            if self.refusal:
+                raise RuntimeError(self.refusal)
             tail = self._chain.tail
             if tail.next_seq >= self._roll_seq or tail.end > self._roll_end or ts >= self._session_ends:
                 tail = self._make_room(ts)
@@ -91,19 +92,24 @@ class Journal:
     def renumber(self) -> None:
         """Number what is pending of the newest session again, in a new one.
 
-        It takes the lock for as long as that takes. Where there is no room, the rest is dropped.
+        It takes the lock for as long as that takes. Where there is no room for all, the rest is dropped.
+
+        Raises:
+            OutboxError: there is no room for any.
         """
         with self.lock:
             old, first_seq = self._chain.tail.session, self.committed(self._chain.tail.session)
             self._roll(_new_session(), 1)
-            self._renumbered[old] = first_seq, self._chain.tail.session
+            segments = [segment for segment in self._chain.cut(old) if segment.trades]
+            trades = [trade for segment in segments for trade in segment.read() if trade.seq >= first_seq]
+            self._renumbered[old] = trades[0].seq if trades else first_seq, self._chain.tail.session
             self._committed.pop(old, None)
-            trades = [trade for segment in self._chain.cut(old) for trade in segment.read() if trade.seq >= first_seq]
             for number, trade in enumerate(trades):
                 try:
                     self.append(trade.side, trade.qty, trade.ts, trade.symbol, trade.price)
                 except OutboxError as error:
                     self.lost += len(trades) - number
+                    self._lost.append((old, range(trade.seq, trades[-1].seq + 1)))
                     log.error("%s; %d trades are dropped", error, len(trades) - number)  # noqa: TRY400
                     break
             self._set_roll()
@@ -123,11 +129,12 @@ class Journal:
         self._make_lock()
         self._chain.disown()
 
-    def close(self) -> None:
-        """Release the storage. What is not committed stays in it."""
+    def close(self) -> int:
+        """Release the storage, where what is not committed stays; return how many trades that are."""
         with self.lock:
             self.refusal = self.refusal or "the publisher is closed"
             self._chain.close(with_tail=self.is_idle)
+            return self.pending
 
     @property
     def pending(self) -> int:
@@ -236,6 +243,7 @@ class Journal:
                 lost = range(self._lost.pop()[1].start, lost.stop)
             self._lost.append((segment.session, lost))
             self._chain.empty_oldest()
+            self.changed.notify_all()
 
 
 def _new_session() -> str:

@@ -18,6 +18,7 @@ MAX_SEQ: Final = 10**12
 # The longest line that a trade can make, with its newline.
 MAX_LINE_BYTES: Final = 512
 
+_SESSION: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
 SYMBOL: Final = r"^[A-Za-z0-9._:/-]{1,32}$"
 
 _SIDES: dict[str, Side] = {side: side for side in SIDES}
@@ -34,16 +35,16 @@ class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_d
     side: Literal["buy", "sell"]
     qty: Annotated[float, Meta(ge=0, le=MAX_QTY)]
     ts: Annotated[float, Meta(ge=0, le=1e11)]
-    session: Annotated[str, Meta(min_length=1, max_length=64)]
+    session: Annotated[str, Meta(pattern=_SESSION)]
     seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)]
-    symbol: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    symbol: Annotated[str, Meta(pattern=SYMBOL)] | None = None
     price: Annotated[float, Meta(ge=0, le=MAX_PRICE)] | None = None
 
 
 class GapFill(Struct, frozen=True, gc=False, tag_field="type", tag="gap_fill"):
     """Declares every trade of ``session`` below ``new_seq`` that is not counted yet as lost."""
 
-    session: Annotated[str, Meta(min_length=1, max_length=64)]
+    session: Annotated[str, Meta(pattern=_SESSION)]
     new_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ + 1)]
 
 

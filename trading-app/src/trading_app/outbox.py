@@ -19,6 +19,7 @@ from trading_app.segment import Memory, Segment, gap_line, read_segments
 log = logging.getLogger(__name__)
 
 _SEGMENT = re.compile(r"\d{12}\.journal")
+_TAKEN = "taken-"
 # Mapped into memory at once where the platform can, so that no trade waits for a page.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 
@@ -56,8 +57,10 @@ class Outbox:
             raise _unusable(path, error) from None
         try:
             _open_folder(path)
+            self._flatten()
             for other in others or []:
                 self._take_over(other)
+            self._flatten()
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise _unusable(path, error) from None
@@ -79,8 +82,8 @@ class Outbox:
         Raises:
             OutboxError: there is no room.
         """
-        path = self._next_path()
         try:
+            path = self._next_path()
             with path.open("x+b") as file:
                 try:
                     _allocate(file, size)
@@ -89,7 +92,7 @@ class Outbox:
                     path.unlink()
                     raise
         except OSError as error:
-            raise OutboxError(f"{path}: {error.strerror}. Make room for {size:,} bytes") from None
+            raise _unusable(self.path, error, size) from None
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment's file."""
@@ -129,7 +132,10 @@ class Outbox:
 
     def _read(self, path: Path) -> list[Segment]:
         segments = read_segments(path)
-        if not segments:
+        if segments:
+            # A file takes all of its room only while trades are appended to it.
+            os.truncate(path, segments[-1].end)
+        else:
             path.unlink()
         return segments
 
@@ -142,11 +148,17 @@ class Outbox:
         with lock:
             try:
                 _open_folder(other)
-                for path in _files(other):
-                    path.rename(self._next_path())
-                shutil.rmtree(other)
+                # In one step: two processes must not each have a part of a session.
+                other.rename(self.path / f"{_TAKEN}{other.name}")
             except (OSError, sqlite3.Error) as error:
                 log.warning("%s: %s. Its trades stay there", other, error)
+
+    def _flatten(self) -> None:
+        """Put the segments of folders that were taken over behind our own."""
+        for taken in sorted(self.path.glob(f"{_TAKEN}*")):
+            for path in _files(taken):
+                path.rename(self._next_path())
+            shutil.rmtree(taken)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -176,7 +188,9 @@ def open_outbox(folder: str, name: str) -> Outbox | Memory:
 
 
 def _numbered(folder: Path, name: str) -> Iterator[Path]:
-    return (path for path in folder.glob(f"{name}-*") if re.fullmatch(r"\d+", path.name.removeprefix(f"{name}-")))
+    # A migration that was interrupted at its end has left NAME-2.new.
+    names = {path.name.removesuffix(".new") for path in folder.glob(f"{name}-*")}
+    return (folder / other for other in sorted(names) if re.fullmatch(r"\d+", other.removeprefix(f"{name}-")))
 
 
 def _open_folder(path: Path) -> None:
@@ -224,8 +238,12 @@ def _lock(path: Path) -> IO[bytes]:
     return lock
 
 
-def _unusable(path: Path, error: OSError | sqlite3.Error) -> OutboxError:
+def _unusable(path: Path, error: OSError | sqlite3.Error, size: int = 0) -> OutboxError:
     if isinstance(error, sqlite3.Error):
         return OutboxError(f"{path}: {error}. Move the file away, or use another path")
-    remedy = "Make room" if error.errno == errno.ENOSPC else "Use a path that this user can write"
+    remedy = "Use a path that this user can write"
+    if error.errno == errno.ENOSPC:
+        remedy = f"Make room for {size:,} bytes" if size else "Make room"
+    elif error.errno in {errno.EMFILE, errno.ENFILE}:
+        remedy = "Raise the limit of open files (ulimit -n)"
     return OutboxError(f"{path}: {error.strerror}. {remedy}")

@@ -39,6 +39,8 @@ class Outlet:
 
     def send(self, data: bytes) -> bool:
         """Send a frame without waiting; False if there is no connection, or too much waits in it."""
+        if self._socket.closed:
+            return False
         try:
             self._socket.send(data, zmq.DONTWAIT)
         except zmq.Again:
@@ -48,11 +50,19 @@ class Outlet:
 
     def wait(self, seconds: float) -> None:
         """Wait until it takes a frame, at most so long."""
-        self._socket.poll(int(seconds * 1000) + 1, zmq.POLLOUT)
+        if self._socket.closed:
+            time.sleep(seconds)
+        else:
+            self._socket.poll(int(seconds * 1000) + 1, zmq.POLLOUT)
 
     def mend(self) -> None:
         """Open another socket if the handshake of this one has failed, not too soon."""
-        if time.monotonic() < self._opened_at + REOPEN_SECONDS or not self._monitor.poll(0):
+        if time.monotonic() < self._opened_at + REOPEN_SECONDS:
+            return
+        if self._socket.closed:
+            self._open()
+            return
+        if not self._monitor.poll(0):
             return
         self._failures += 1
         if self._failures == _NOTABLE_FAILURES:

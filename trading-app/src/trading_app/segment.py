@@ -10,6 +10,8 @@ import msgspec
 
 from trading_app.messages import GapFill, Trade, decode, encode
 
+_SMALL = 64 << 10
+
 
 class Segment:
     """Encoded trades ``first_seq`` to ``next_seq - 1`` of ``session``, in bytes ``start`` to ``end`` of a buffer.
@@ -91,12 +93,15 @@ def read_segments(path: Path) -> list[Segment]:
     Raises:
         OSError: the file cannot be read.
     """
-    if not path.stat().st_size:
-        return []
-    with path.open("r+b") as file:
-        buffer = mmap.mmap(file.fileno(), 0)
+    data = path.read_bytes()
+    data = data[: data.rfind(b"\n") + 1]
+    buffer: bytearray | mmap.mmap = bytearray(data)
+    # A mapping takes a file descriptor: what a crash loop leaves is many files with little in them.
+    if len(data) > _SMALL:
+        with path.open("r+b") as file:
+            buffer = mmap.mmap(file.fileno(), len(data))
     segments: list[Segment] = []
-    for start, end, message in _messages(bytes(buffer)):
+    for start, end, message in _messages(data):
         last = segments[-1] if segments else None
         if isinstance(message, GapFill):
             last = Segment(buffer).begin(message.session, message.new_seq)
@@ -117,9 +122,8 @@ def read_segments(path: Path) -> list[Segment]:
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, Trade | GapFill]]:
     """Each line that holds a message, with the bytes it takes."""
-    end = data.rfind(b"\n") + 1
     start = 0
-    for line in data[:end].split(b"\n")[:-1]:
+    for line in data.split(b"\n")[:-1]:
         # A line that a crash has torn leaves a gap in the numbers.
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
             yield start, start + len(line) + 1, decode(line)

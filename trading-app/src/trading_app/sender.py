@@ -10,6 +10,8 @@ from contextlib import suppress
 from math import inf
 from queue import Empty, SimpleQueue
 
+import zmq
+
 from trading_app.client import Unreachable
 from trading_app.cursor import CursorClient
 from trading_app.curve import Keys
@@ -22,6 +24,9 @@ ASK_SECONDS = 0.05
 RESEND_SECONDS = 1.0
 MAX_RESEND_SECONDS = 30.0
 EXIT_SECONDS = 5.0
+_PAUSE_SECONDS = 0.5
+# A trade whose publish() was interrupted before it could wake the thread waits no longer.
+_IDLE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,7 @@ class Sender:
         self._state_id = ""
         self._was_unreachable = False
         self._said_where = False
+        self._ask_at = 0.0
         self._moved_at = 0.0
         self._resend_seconds = RESEND_SECONDS
         self._stop_at = inf
@@ -80,17 +86,28 @@ class Sender:
         self._journal.disown(f"this publisher belongs to process {os.getppid()}; make one after the fork")
 
     def _run(self) -> None:
-        self._ask()
-        ask_at = time.monotonic() + ASK_SECONDS
-        while not self._is_done():
-            self._send(until=min(ask_at, self._stop_at))
-            if time.monotonic() >= ask_at:
-                self._ask()
-                self._outlet.mend()
-                ask_at = time.monotonic() + ASK_SECONDS
-            self._tidy()
-            self._sleep(until=ask_at)
-        self._close()
+        try:
+            # What an earlier process has left may be committed.
+            self._ask()
+            while not self._is_done():
+                try:
+                    self._work()
+                except (OSError, OutboxError, MemoryError, zmq.ZMQError) as error:
+                    log.error("%s; trying again", str(error) or "out of memory")  # noqa: TRY400 - not a defect
+                    self._was_unreachable = True
+                    time.sleep(_PAUSE_SECONDS)
+        finally:
+            self._close()
+
+    def _work(self) -> None:
+        """Send, ask, tidy up, sleep."""
+        self._send(until=min(self._ask_at, self._stop_at))
+        if time.monotonic() >= self._ask_at:
+            self._ask()
+            self._outlet.mend()
+            self._ask_at = time.monotonic() + ASK_SECONDS
+        self._tidy()
+        self._sleep(until=self._ask_at)
 
     def _is_done(self) -> bool:
         return self._stop_at < inf and (self._journal.is_idle or time.monotonic() >= self._stop_at)
@@ -117,12 +134,14 @@ class Sender:
         # A trade that came just before woke nobody.
         if not (self._frame or self._window.has_unsent):
             idle = self._journal.is_idle and self._stop_at == inf
-            self._wait(None if idle else until - time.monotonic())
+            self._wait(_IDLE_SECONDS if idle else until - time.monotonic())
+            if idle:
+                self._ask_at = time.monotonic() + ASK_SECONDS
         self.sleeps = False
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, timeout: float) -> None:
         with suppress(Empty):
-            self._wakeups.get(timeout=None if timeout is None else max(0.0, timeout))
+            self._wakeups.get(timeout=max(0.0, timeout))
 
     def _tidy(self) -> None:
         # Without room for the next segment publish() raises this when it needs it.
@@ -145,7 +164,7 @@ class Sender:
                 return
             moved = self._journal.commit(session, cursor.next_seq)
             self._window.acknowledge()
-            self._resend(moved, cursor.next_seq)
+            self._resend(session, cursor.next_seq, moved=moved)
             if not moved or self._journal.head.session == session:
                 return
 
@@ -157,7 +176,7 @@ class Sender:
             next_seq,
         )
         self._journal.renumber()
-        self._rewind(time.monotonic(), 1)
+        self._rewind(time.monotonic(), session, 1)
 
     def _check_state(self, state_id: str) -> None:
         if self._state_id and state_id != self._state_id:
@@ -165,31 +184,30 @@ class Sender:
             self._was_unreachable = True
         self._state_id = state_id
 
-    def _resend(self, moved: bool, next_seq: int) -> None:
+    def _resend(self, session: str, next_seq: int, *, moved: bool) -> None:
         now = time.monotonic()
         if moved:
             self._moved_at, self._resend_seconds, self._said_where = now, RESEND_SECONDS, False
         if self._was_unreachable:
-            self._rewind(now, next_seq)
+            self._rewind(now, session, next_seq)
         elif not self._window.is_empty and now - self._moved_at >= self._resend_seconds:
             self._resend_seconds = min(2 * self._resend_seconds, MAX_RESEND_SECONDS)
             if not self._said_where:
                 log.warning("no trade was committed in %.0f s; %s", now - self._moved_at, self._where)
                 self._said_where = True
-            self._rewind(now, next_seq)
+            self._rewind(now, session, next_seq)
         self._was_unreachable = False
 
-    def _rewind(self, now: float, next_seq: int) -> None:
-        self._window.rewind(next_seq)
+    def _rewind(self, now: float, session: str, next_seq: int) -> None:
+        self._window.rewind(session, next_seq)
         self._frame = None
         self._moved_at = now
 
     def _close(self) -> None:
-        if pending := self._journal.pending:
+        if pending := self._journal.close():
             log.warning("closed with %d trades that the sidecar has not committed; %s", pending, self._journal.fate)
         self._client.close()
         self._outlet.close()
-        self._journal.close()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()

@@ -1,6 +1,7 @@
 """The outbox of versions before the journal: a SQLite file, read once."""
 
 import logging
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -34,7 +35,11 @@ def migrate(source: Path, folder: Path) -> None:
         for session, trades in groupby(rows, key=itemgetter(0)):
             for segment in _segments(session, [(seq, message) for _, seq, message in trades]):
                 number += 1
-                (folder / f"{number:012}.journal").write_bytes(segment)
+                with (folder / f"{number:012}.journal").open("wb") as file:
+                    file.write(segment)
+                    file.flush()
+                    # The original is deleted next: a power cut must not leave neither.
+                    os.fsync(file.fileno())
     log.info("%s: migrated to a folder of segments", source)
 
 

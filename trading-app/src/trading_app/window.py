@@ -74,12 +74,13 @@ class Window:
         while self._in_flight and self._in_flight[0].next_seq <= self._journal.committed(self._in_flight[0].session):
             self._bytes -= len(self._in_flight.popleft().data)
 
-    def rewind(self, next_seq: int) -> None:
-        """Send again what is not known to be committed, where ``next_seq`` of the oldest session is expected."""
+    def rewind(self, session: str, next_seq: int) -> None:
+        """Send again what is not known to be committed. Of ``session`` the sidecar expects ``next_seq``."""
         if self._in_flight:
             self._next_to_send = self._in_flight[0].position
         segment, _, seq = self._next_to_send
-        self._tell_gap = next_seq < max(seq, self._journal.committed(segment.session))
+        expected = max(seq, self._journal.committed(segment.session))
+        self._tell_gap = segment.session != session or next_seq < expected
         self._in_flight.clear()
         self._bytes = 0
 
