@@ -1,6 +1,7 @@
 """The trading page, and the program that serves it."""
 
 import argparse
+import logging
 from pathlib import Path
 
 import streamlit as st
@@ -15,6 +16,8 @@ from trading_app.settings import SettingError, Settings, require_free
 def create_app_from_environ() -> st.App:
     """The page with the settings of the environment. Streamlit's own are in ``.streamlit`` beside it."""
     settings = Settings.from_environ(port=8501)
+    # Streamlit gives uvicorn's log a handler again when it starts. A page is a hundred requests.
+    logging.getLogger("uvicorn.access").disabled = True
     guard = Middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
     return st.App(Path(__file__).with_name("page.py"), middleware=[guard])
 
