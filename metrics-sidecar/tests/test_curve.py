@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +149,7 @@ def test_nothing_counts_of_a_peer_without_an_allowed_key(
             push = dial.with_options(engine.endpoint, {})
         case _:
             push = dial.with_options(engine.endpoint, {zmq.PLAIN_USERNAME: b"bot", zmq.PLAIN_PASSWORD: b"x"})
-    push.send(BUY)
+    offer(push)
     assert eventually(lambda: refused(engine))
     assert any(line.startswith("refused a connection") for line in caplog.messages)
     assert intruder != "unknown key" or unknown.public.decode() in caplog.text
@@ -234,7 +234,7 @@ def test_a_removed_key_cannot_connect(engine: Engine, folder: Folder, dial: Dial
     folder.remove("other")
     counted = refused(engine)
     time.sleep(1)  # what is promised
-    dial(engine.endpoint, pair).send(BUY)
+    offer(dial(engine.endpoint, pair))
     assert eventually(lambda: refused(engine) > counted)
     assert bought(engine) == 1
 
@@ -294,7 +294,7 @@ def test_the_program_counts_over_curve_and_shows_what_it_refused(
 ) -> None:
     program = sidecar(SIDECAR_CURVE=str(folder.path))
     endpoint = program.settings["SIDECAR_ZMQ_BIND"]
-    dial.with_options(endpoint, {}).send(BUY)
+    offer(dial.with_options(endpoint, {}))
     assert eventually(lambda: program.samples()["sidecar_refused_total"] >= 1)
     dial(endpoint, bot).send(BUY)
     assert eventually(lambda: program.samples()['trades_total{side="buy"}'] == 1)
@@ -345,12 +345,18 @@ def test_keys_that_cannot_work_end_it_with_one_line(
     assert ended.stderr.count("\n") == 1
 
 
+def offer(push: zmq.Socket[bytes]) -> None:
+    """Send a trade, unless the connection has been refused by then: ZeroMQ has given the socket up."""
+    with suppress(zmq.Again):
+        push.send(BUY, zmq.DONTWAIT)
+
+
 def wait_until_it_counts(engine: Engine, dial: Dial, pair: Pair) -> zmq.Socket[bytes]:
     """A connection with a trade of which has counted. ZeroMQ gives up for good where a key is not allowed yet."""
     counted = bought(engine)
     while True:
         push = dial(engine.endpoint, pair)
-        push.send(BUY)
+        offer(push)
         if eventually(lambda: bought(engine) > counted, timeout=0.1):
             return push
 
