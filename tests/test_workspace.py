@@ -1,5 +1,6 @@
 """What a newcomer does: the README's commands, in a folder where nothing was set up."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -94,10 +95,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subpro
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
     yield running
     for process in running.values():
-        process.kill()
+        # Its tests too: one that is stuck would hold the pipe that is read below.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

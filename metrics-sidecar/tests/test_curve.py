@@ -192,7 +192,7 @@ def test_peers_are_refused_while_nothing_can_be_committed(folder: Folder, bot: P
     engine.stop()
 
 
-def test_a_removed_key_is_shut_out_at_once_on_its_open_connection_too(
+def test_a_removed_key_is_shut_out_within_a_second_on_its_open_connection_too(
     engine: Engine, folder: Folder, bot: Pair, dial: Dial, caplog: pytest.LogCaptureFixture
 ) -> None:
     push, other = dial(engine.endpoint, bot), wait_until_it_counts(engine, dial, folder.allow("other"))
@@ -205,8 +205,7 @@ def test_a_removed_key_is_shut_out_at_once_on_its_open_connection_too(
         push.send(BUY)
         return refused(engine) > before
 
-    # The list is read twice a second; a busy machine may take longer to come by.
-    assert eventually(is_refused, timeout=5.0)
+    assert eventually(is_refused, timeout=1.0)
     counted = bought(engine)
     for _ in range(500):
         push.send(BUY)
@@ -218,14 +217,14 @@ def test_a_removed_key_is_shut_out_at_once_on_its_open_connection_too(
         for line in caplog.messages
         if line.startswith(f"refused a frame of key {bot.public.decode()} from 127.0.0.1")
     ]
-    assert 1 <= len(lines) <= 10
+    assert 1 <= len(lines) <= 3
     removed.rename(removed.with_suffix(".key"))
 
     def is_counted() -> bool:
         push.send(BUY)
         return bought(engine) > counted + 1
 
-    assert eventually(is_counted, timeout=5.0)
+    assert eventually(is_counted, timeout=1.0)
 
 
 def test_a_removed_key_cannot_connect(engine: Engine, folder: Folder, dial: Dial) -> None:
