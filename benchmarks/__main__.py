@@ -36,6 +36,7 @@ def measurements(plan: Plan) -> dict[str, Measurement]:
     every["recover"] = recover.measure
     every["scrape: sessions"] = scrape.measure_sessions
     every["scrape: trades"] = scrape.measure_trades
+    every["scrape: symbols"] = scrape.measure_symbols
     return every
 
 

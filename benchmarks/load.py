@@ -5,6 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import zmq
 
@@ -22,10 +23,16 @@ def hear() -> None:
     sys.stdin.readline()
 
 
-def trades(session: str, count: int) -> list[bytes]:
-    """Tracked trades as they go over the wire."""
+def trades(session: str, count: int, symbols: int = 0) -> list[bytes]:
+    """Tracked trades as they go over the wire, of so many symbols in turn, or without symbol and price."""
     now = time.time()
-    return [encode(Trade(SIDES[seq % 2], 1.0 + seq % 8 / 8, now, session, seq)) for seq in range(1, count + 1)]
+    names = [f"SYM{number}-USD" for number in range(symbols)]
+
+    def trade(seq: int) -> Trade:
+        symbol, price = (names[seq // 2 % symbols], 100.0 + seq % 64 / 8) if symbols else (None, None)
+        return Trade(SIDES[seq % 2], 1.0 + seq % 8 / 8, now, session, seq, symbol, price)
+
+    return [encode(trade(seq)) for seq in range(1, count + 1)]
 
 
 def push(address: str, frames: Iterable[bytes]) -> None:
@@ -42,8 +49,8 @@ def singles(arguments: argparse.Namespace) -> None:
     push(arguments.address, trades(arguments.session, arguments.count))
 
 
-def batches(arguments: argparse.Namespace) -> None:
-    lines = trades(arguments.session, arguments.count)
+def batches(arguments: argparse.Namespace, symbols: int = 0) -> None:
+    lines = trades(arguments.session, arguments.count, symbols)
     push(arguments.address, [b"\n".join(lines[start : start + BATCH]) for start in range(0, len(lines), BATCH)])
 
 
@@ -89,6 +96,8 @@ def publish(arguments: argparse.Namespace) -> None:
 KINDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "singles": singles,
     "batches": batches,
+    "batches-of-1-symbol": partial(batches, symbols=1),
+    "batches-of-100-symbols": partial(batches, symbols=100),
     "statsd": statsd,
     "publish": publish,
 }

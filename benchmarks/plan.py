@@ -17,6 +17,7 @@ class Plan:
     waiting: int = 1_000_000
     many_waiting: int = 5_000_000
     sessions: tuple[int, ...] = (1, 1_000, 10_000)
+    symbols: tuple[int, ...] = (0, 100, 1_000)
     many: int = 10_000_000
     scrapes: int = 200
 
@@ -32,6 +33,7 @@ QUICK = Plan(
     waiting=100_000,
     many_waiting=200_000,
     sessions=(1, 10_000),
+    symbols=(0, 100),
     many=200_000,
     scrapes=30,
 )

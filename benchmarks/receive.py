@@ -16,6 +16,8 @@ CONTESTANTS: dict[str, tuple[Start, str]] = {
     "sidecar, real publishers": (receivers.sidecar, "publish"),
     "sidecar, real publishers, CURVE": (receivers.sidecar_with_curve, "publish"),
     "sidecar, batches of 500": (receivers.sidecar, "batches"),
+    "sidecar, batches of 500, 1 symbol": (receivers.sidecar, "batches-of-1-symbol"),
+    "sidecar, batches of 500, 100 symbols": (receivers.sidecar, "batches-of-100-symbols"),
     "sidecar, single messages": (receivers.sidecar, "singles"),
     "asyncio tutorial, single messages": (receivers.tutorial, "singles"),
     "collectd, statsd": (receivers.collectd, "statsd"),

@@ -25,6 +25,7 @@ TABLES: tuple[Table, ...] = (
     recover.TABLE,
     scrape.BY_SESSIONS,
     scrape.BY_TRADES,
+    scrape.BY_SYMBOLS,
 )
 DOCS = Path(__file__).parents[1] / "docs"
 PACKAGES = (

@@ -11,7 +11,7 @@ from programs import Scraper, running, status, total
 from results import Column, Table, percentile
 from stack import eventually
 
-from trading_app.messages import Trade, encode
+from trading_app.messages import SIDES, Trade, encode
 
 _COLUMNS = (
     Column("time", "ms", 1e3, 2, compared=True),
@@ -21,6 +21,7 @@ _COLUMNS = (
 )
 BY_SESSIONS = Table("The scrape of a quiet sidecar, by sessions", "1 session", _COLUMNS)
 BY_TRADES = Table("The scrape of a quiet sidecar, by trades", "1,000 trades", _COLUMNS)
+BY_SYMBOLS = Table("The scrape of a quiet sidecar, by symbols", "no symbol", _COLUMNS)
 _UNTRACKED = b'{"type": "trade", "side": "buy", "qty": 1.0, "ts": 1.0}\n'
 
 
@@ -30,6 +31,10 @@ def row_of_sessions(sessions: int) -> str:
 
 def row_of_trades(trades: int) -> str:
     return f"{trades:,} trades"
+
+
+def row_of_symbols(symbols: int) -> str:
+    return f"{symbols:,} symbols" if symbols else "no symbol"
 
 
 def measure_sessions(folder: Path, plan: Plan) -> None:
@@ -47,6 +52,21 @@ def measure_trades(folder: Path, plan: Plan) -> None:
             send(program, (_UNTRACKED * 500 for _ in range(count // 500)))
             assert eventually(lambda: total(program.url, b"trades_total") >= count, 120)  # noqa: B023
         look(programs, BY_TRADES, plan)
+
+
+def measure_symbols(folder: Path, plan: Plan) -> None:
+    with sidecars(folder, map(row_of_symbols, plan.symbols)) as programs:
+        for symbols, program in zip(plan.symbols, programs.values(), strict=True):
+            count = 2 * max(symbols, 1)
+            send(program, map(encode, trades_of_symbols(symbols, count)))
+            assert eventually(lambda: total(program.url, b"trades_total") >= count, 120)  # noqa: B023
+        look(programs, BY_SYMBOLS, plan)
+
+
+def trades_of_symbols(symbols: int, count: int) -> Iterator[Trade]:
+    for seq in range(1, count + 1):
+        symbol = f"SYM{seq // 2 % symbols}-USD" if symbols else None
+        yield Trade(SIDES[seq % 2], 1.0, 1.0, "symbols", seq, symbol, 1.0 if symbol else None)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import scrape
 import visible
 from publish import BURST, SUSTAINED
 
+_SYMBOLS = "1 symbol", "100 symbols"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -65,6 +67,10 @@ def _rates() -> Iterator[Target]:
         yield Target(f"sidecar, single messages, from {senders}", ratio, 0.6, by, at_most=False)
     ratio = receive.TABLES[4].ratio("sidecar, real publishers", of, "asyncio tutorial, single messages")
     yield Target("sidecar, real publishers, from 4", ratio, 30, "x the asyncio tutorial", at_most=False)
+    for row, batches in ((f"sidecar, batches of 500, {symbols}", "sidecar, batches of 500") for symbols in _SYMBOLS):
+        for senders, table in receive.TABLES.items():
+            ratio = table.ratio(row, of, batches)
+            yield Target(f"{row}, from {senders}", ratio, 0.75, "x those without", at_most=False)
     lost = [
         table.worst(row, "lost") for table in receive.TABLES.values() for row in table.rows if row.startswith("sidecar")
     ]
@@ -96,6 +102,9 @@ def _scrape() -> Iterator[Target]:
         yield Target(f"scrape with {row}", table.ratio(row, "time"), 1.25, f"x that of {table.reference}")
         yield Target(f"memory with {row}", 1e-6 * table.median(row, "memory"), 100, "MB")
         yield Target(f"memory with {row}", table.ratio(row, "memory"), 1.1, f"x that of {table.reference}")
+
+    hundred = scrape.row_of_symbols(100)
+    yield Target(f"scrape with {hundred}", 1e3 * scrape.BY_SYMBOLS.median(hundred, "time"), 20, "ms")
 
 
 def _format(number: float) -> str:
