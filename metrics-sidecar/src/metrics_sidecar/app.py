@@ -11,7 +11,7 @@ from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 
-from metrics_sidecar import server
+from metrics_sidecar import reloader, server
 from metrics_sidecar.curve import Keys
 from metrics_sidecar.engine import Engine
 from metrics_sidecar.exposition import render
@@ -132,16 +132,23 @@ def main() -> None:
     with one_line_errors():
         settings = Settings.from_environ()
         require_free(settings.host, settings.port)
+        # Neither has an access log: Prometheus asks every second.
         if arguments.reload:
             with setting_errors(settings):
                 Store(settings.state).close()
                 require_bindable(settings.zmq_bind)
-        app = "metrics_sidecar.app:reloaded_app" if arguments.reload else create_app_from_environ()
-        if not settings.curve and not is_loopback(settings.zmq_bind):
-            log.warning(
-                "SIDECAR_ZMQ_BIND=%s without SIDECAR_CURVE: everyone who reaches this port can send trades. Set"
-                " SIDECAR_CURVE (bin/keys makes its files), or SIDECAR_ZMQ_BIND=tcp://127.0.0.1:5555",
-                settings.zmq_bind,
-            )
-        # No access log: Prometheus asks every second.
-        server.run(app, settings.host, settings.port, reload=arguments.reload)
+            _warn_if_open(settings)
+            reloader.run("metrics_sidecar.app:reloaded_app", settings.host, settings.port)
+        else:
+            app = create_app_from_environ()
+            _warn_if_open(settings)
+            server.run(app, settings.host, settings.port)
+
+
+def _warn_if_open(settings: Settings) -> None:
+    if not settings.curve and not is_loopback(settings.zmq_bind):
+        log.warning(
+            "SIDECAR_ZMQ_BIND=%s without SIDECAR_CURVE: everyone who reaches this port can send trades. Set"
+            " SIDECAR_CURVE (bin/keys makes its files), or SIDECAR_ZMQ_BIND=tcp://127.0.0.1:5555",
+            settings.zmq_bind,
+        )

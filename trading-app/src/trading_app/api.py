@@ -1,6 +1,5 @@
 """Trades over HTTP: one POST a trade."""
 
-import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
@@ -11,12 +10,12 @@ from fastapi.responses import RedirectResponse
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trading_app import server
 from trading_app.guard import MAX_BODY, Guard
 from trading_app.messages import MAX_PRICE, MAX_QTY, SYMBOL, Side
 from trading_app.outbox import OutboxError, open_outbox
+from trading_app.program import Program
 from trading_app.publisher import TradePublisher
-from trading_app.settings import SettingError, Settings, require_free
+from trading_app.settings import Settings
 
 _JSON = "application/json"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -135,25 +134,12 @@ def create_app_from_environ() -> FastAPI:
     return create_app(publisher, settings)
 
 
-def main() -> None:
-    """The command ``trading-api``."""
-    parser = argparse.ArgumentParser(
-        description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment:"
-        " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST,"
-        " PORT."
-    )
-    parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
-    arguments = parser.parse_args()
-    try:
-        settings = Settings.from_environ(port=8000)
-        require_free(settings.host, settings.port)
-        open_outbox(settings.outbox, "api").close()
-    except (SettingError, OutboxError) as error:
-        raise SystemExit(f"trading-api: {error}") from None
-    server.run(
-        "trading_app.api:create_app_from_environ",
-        settings.host,
-        settings.port,
-        reload=arguments.reload,
-        access_log=True,
-    )
+main = Program(
+    name="trading-api",
+    factory="trading_app.api:create_app_from_environ",
+    port=8000,
+    outbox="api",
+    description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment: WEBAPP_ZMQ_ADDR,"
+    " WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST, PORT.",
+    access_log=True,
+).run

@@ -1,13 +1,13 @@
-"""Hot reload: a process that starts anew when a source file changes, or when it was killed."""
+"""Hot reload, for development: restarts a program when a source file changes, or when it was killed."""
 
 import logging
 from pathlib import Path
 
 from uvicorn.supervisors.statreload import StatReload
 
-log = logging.getLogger("uvicorn.error")
+from trading_app.server import listen
 
-SOURCES = [str(Path(__file__).parent)]
+log = logging.getLogger("uvicorn.error")
 
 
 class Reloader(StatReload):
@@ -19,3 +19,10 @@ class Reloader(StatReload):
             log.warning("process %s was killed, starting another", self.process.pid)
             self.restart()
         return changed
+
+
+def run(factory: str, host: str, port: int, *, access_log: bool = False) -> None:
+    """Serve what ``factory``, an import string, makes, until a signal comes."""
+    sources = [str(Path(__file__).parent)]
+    server, listening = listen(factory, host, port, access_log=access_log, reload_dirs=sources)
+    Reloader(server.config, server.run, [listening]).run()

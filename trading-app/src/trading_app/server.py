@@ -6,6 +6,7 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -13,8 +14,6 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from trading_app.reloader import SOURCES, Reloader
 
 MAX_HEAD = 64 * 1024
 MAX_MESSAGE = 1024 * 1024
@@ -147,8 +146,10 @@ def _log_config() -> dict[str, Any]:
     }
 
 
-def run(app: ASGIApp | str, host: str, port: int, *, reload: bool = False, access_log: bool = False) -> None:
-    """Serve ``app`` until a signal comes; with ``reload`` it is the import string of a factory."""
+def listen(
+    app: ASGIApp | str, host: str, port: int, *, access_log: bool = False, reload_dirs: Sequence[str] = ()
+) -> tuple[uvicorn.Server, socket.socket]:
+    """A server for ``app``, which may be the import string of a factory, and the socket that it will serve."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -157,8 +158,8 @@ def run(app: ASGIApp | str, host: str, port: int, *, reload: bool = False, acces
         factory=isinstance(app, str),
         host=host,
         port=port,
-        reload=reload,
-        reload_dirs=SOURCES if reload else None,
+        reload=bool(reload_dirs),
+        reload_dirs=list(reload_dirs) or None,
         http=BoundedProtocol,
         ws_max_size=MAX_MESSAGE,
         # asyncio accepts so many at a time, and more before the first of them is counted.
@@ -167,13 +168,15 @@ def run(app: ASGIApp | str, host: str, port: int, *, reload: bool = False, acces
         access_log=access_log,
         timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(config)
     listening = config.bind_socket()
     # asyncio does so only for sockets that it has made, and an answer in two parts would wait 40 ms for its second.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if reload:
-        Reloader(config, server.run, [listening]).run()
-        return
+    return uvicorn.Server(config), listening
+
+
+def run(app: ASGIApp | str, host: str, port: int, *, access_log: bool = False) -> None:
+    """Serve ``app`` until a signal comes; it may be the import string of a factory."""
+    server, listening = listen(app, host, port, access_log=access_log)
     with suppress(KeyboardInterrupt):
         server.run([listening])
     if not server.started:

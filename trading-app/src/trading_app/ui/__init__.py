@@ -1,16 +1,14 @@
 """The trading page, and the program that serves it."""
 
-import argparse
 import logging
 from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
 
-from trading_app import server
 from trading_app.guard import Guard
-from trading_app.outbox import OutboxError, open_outbox
-from trading_app.settings import SettingError, Settings, require_free
+from trading_app.program import Program
+from trading_app.settings import Settings
 
 
 def create_app_from_environ() -> st.App:
@@ -22,19 +20,12 @@ def create_app_from_environ() -> st.App:
     return st.App(Path(__file__).with_name("page.py"), middleware=[guard])
 
 
-def main() -> None:
-    """The command ``trading-app``."""
-    parser = argparse.ArgumentParser(
-        description="Serve the trading page. Settings come from the environment: WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL,"
-        " WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_PROMETHEUS_URL, WEBAPP_GRAFANA_URL, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS,"
-        " HOST, PORT."
-    )
-    parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
-    arguments = parser.parse_args()
-    try:
-        settings = Settings.from_environ(port=8501)
-        require_free(settings.host, settings.port)
-        open_outbox(settings.outbox, "ui").close()
-    except (SettingError, OutboxError) as error:
-        raise SystemExit(f"trading-app: {error}") from None
-    server.run("trading_app.ui:create_app_from_environ", settings.host, settings.port, reload=arguments.reload)
+main = Program(
+    name="trading-app",
+    factory="trading_app.ui:create_app_from_environ",
+    port=8501,
+    outbox="ui",
+    description="Serve the trading page. Settings come from the environment: WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL,"
+    " WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_PROMETHEUS_URL, WEBAPP_GRAFANA_URL, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS,"
+    " HOST, PORT.",
+).run
