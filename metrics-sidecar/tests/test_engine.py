@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import zmq
@@ -112,6 +113,31 @@ def test_of_any_number_of_sessions_each_trade_is_counted_once(engine: Engine, so
     snapshot = after(1000, engine)
     assert (snapshot.totals.series["buy", ""].trades, snapshot.duplicates, snapshot.sessions) == (500, 500, 10)
     assert ask(engine, lambda: engine.cursor("s3")).next_seq == 51
+
+
+def test_a_sender_that_floods_keeps_no_other_from_being_counted(
+    engine: Engine, socket: zmq.Socket[bytes], push: Push
+) -> None:
+    flood = b"\n".join([BUY] * 5000)
+    socket.set(zmq.SNDTIMEO, 100)
+    ends = threading.Event()
+
+    def send() -> None:
+        while not ends.is_set():
+            with suppress(zmq.Again):
+                socket.send(flood)
+
+    flooding = threading.Thread(target=send)
+    flooding.start()
+    try:
+        quiet = push(port(engine))
+        for seq in range(1, 11):
+            quiet.send(tracked(seq))
+            assert eventually(lambda: ask(engine, lambda: engine.cursor("a")).next_seq == seq + 1)  # noqa: B023
+    finally:
+        ends.set()
+        flooding.join()
+    assert ask(engine, engine.snapshot).received > 5000
 
 
 def test_an_invalid_trade_in_sequence_is_lost_and_does_not_hold_up_the_next(
@@ -287,10 +313,10 @@ def test_what_arrived_before_a_stop_is_counted(tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.mktemp("state") / "state.sqlite3"
     engine = Engine("tcp://127.0.0.1:*", Store(path))
     socket = push(port(engine))
-    for _ in range(101):
+    socket.send(BUY)
+    assert eventually(lambda: engine.snapshot().received == 1)  # its thread does not run
+    for _ in range(100):
         socket.send(BUY)
-    assert eventually(lambda: engine._inlet.wait(0.0))
-    engine._stopping.set()
     engine.start()
     engine.stop()
     assert Store(path).load().totals().series["buy", ""].trades == 101

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from app_process import FakeSidecar, eventually, free_port, program, request, run
@@ -90,6 +91,19 @@ def test_an_order_that_makes_no_trade_is_refused_with_the_reason(api: str, sidec
         assert problem["msg"]
     request(f"{api}/trade/buy", b'{"qty": 8}', **JSON)
     assert sidecar.receive()["qty"] == 8.0
+
+
+def test_a_trade_that_cannot_be_kept_is_refused_with_the_reason(tmp_path: Path, sidecar: FakeSidecar) -> None:
+    port = free_port()
+    environ = {**sidecar.environ, "PORT": str(port), "WEBAPP_OUTBOX": str(tmp_path)}
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("api")]
+    with subprocess.Popen(limited, env={**os.environ, **environ}) as process:
+        url = f"http://127.0.0.1:{port}"
+        assert eventually(lambda: request(f"{url}/docs")[0] == 200)
+        status, _, body = request(f"{url}/trade/buy", b"{}", **JSON)
+        process.send_signal(signal.SIGTERM)
+    assert status == 503
+    assert json.loads(body)["detail"].startswith(f"{tmp_path}/api: File too large. ")
 
 
 def test_the_api_describes_itself(api: str) -> None:

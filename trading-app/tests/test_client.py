@@ -76,6 +76,46 @@ def test_an_answer_that_trickles_ends_at_the_deadline(serve: Serve, start: bytes
     client.close()
 
 
+def test_a_connection_that_the_server_has_closed_is_opened_again() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = HttpClient(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=10.0)
+
+        def answer_once_each() -> None:
+            for _ in range(3):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        server = threading.Thread(target=answer_once_each)
+        server.start()
+        assert [client.get("/") for _ in range(3)] == ["hello"] * 3
+        server.join()
+        client.close()
+
+
+def test_a_server_that_is_not_there_is_unreachable_until_it_is() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        client = HttpClient(f"http://127.0.0.1:{reserved.getsockname()[1]}", timeout=10.0)
+        with pytest.raises(Unreachable, match="Connection refused"):
+            client.get("/")
+        reserved.listen()
+        server = threading.Thread(target=_answer, args=(reserved,))
+        server.start()
+        assert client.get("/") == "hello"
+        server.join()
+        client.close()
+
+
+def _answer(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+
 def test_an_endless_answer_is_read_up_to_its_limit(serve: Serve) -> None:
     client = HttpClient(serve(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 65536), timeout=10.0)
     with pytest.raises(Unreachable, match="more than 100,000 bytes"):

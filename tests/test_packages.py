@@ -1,0 +1,77 @@
+"""The wheels: each installs into an empty environment, and runs there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stack import ROOT, eventually, free_port, get, tool
+
+# What importing the publisher may add to the modules that its two dependencies import.
+IMPORTED = """
+import sys, msgspec, zmq
+before = {name.partition(".")[0] for name in sys.modules}
+import trading_app
+added = {name.partition(".")[0] for name in sys.modules} - before - sys.stdlib_module_names
+print(*sorted(added))
+"""
+
+
+def uv(*arguments: str | Path, **environ: str) -> None:
+    program = tool("uv", "bin/setup installs it into .tools/uv")
+    ran = subprocess.run(
+        [program, *arguments], env={**os.environ, **environ}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("wheels")
+    for project in "metrics-sidecar", "trading-app":
+        uv("build", "--quiet", "--out-dir", folder, ROOT / project)
+    return {wheel.name.partition("-")[0].replace("_", "-"): wheel for wheel in folder.glob("*.whl")}
+
+
+def install(folder: Path, wheel: Path, extra: str = "") -> Path:
+    """Make an environment that holds only the wheel and what it asks for, and return its ``bin``."""
+    uv("venv", "--quiet", "--python", sys.executable, folder)
+    wanted = f"{wheel.name.split('-')[0]}{extra} @ {wheel.as_uri()}"
+    locked = ROOT / "requirements-dev.txt"
+    uv("pip", "install", "--quiet", "--constraint", locked, wanted, VIRTUAL_ENV=str(folder))
+    return folder / "bin"
+
+
+@pytest.mark.parametrize(
+    "project, extra, command, path",
+    [
+        ("metrics-sidecar", "", "metrics-sidecar", "health"),
+        ("trading-app", "[ui]", "trading-app", "_stcore/health"),
+        ("trading-app", "[api]", "trading-api", "docs"),
+    ],
+)
+def test_a_program_serves_from_its_wheel(  # noqa: PLR0913, PLR0917 - one parameter a column
+    wheels: dict[str, Path], project: str, extra: str, command: str, path: str, tmp_path: Path
+) -> None:
+    programs = install(tmp_path / "venv", wheels[project], extra)
+    port, environ = free_port(), {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}"}
+    with subprocess.Popen(
+        [programs / command], cwd=tmp_path, env={"PATH": os.environ["PATH"], "PORT": str(port), **environ}
+    ) as process:
+        try:
+            assert eventually(lambda: get(f"http://127.0.0.1:{port}/{path}"))
+        finally:
+            process.terminate()
+
+
+def test_the_feed_runs_from_its_wheel(wheels: dict[str, Path], tmp_path: Path) -> None:
+    programs = install(tmp_path / "venv", wheels["trading-app"], "[feed]")
+    ran = subprocess.run([programs / "trading-feed", "--help"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("Usage: trading-feed")
+
+
+def test_the_library_alone_needs_only_its_two_dependencies(wheels: dict[str, Path], tmp_path: Path) -> None:
+    programs = install(tmp_path / "venv", wheels["trading-app"])
+    ran = subprocess.run([programs / "python", "-c", IMPORTED], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.split()) == (0, ["trading_app"]), ran.stderr
