@@ -148,7 +148,7 @@ class Gate:
         """Whether a key may connect. What connected once is looked at again with each frame."""
         allowed = self._keys.allow(key.decode())
         if not allowed:
-            self._refuse(f"a connection of key {key.decode()}, which no file in clients/ has")
+            self._refuse("connection", f"of key {key.decode()}, which no file in clients/ has")
         return allowed
 
     def close(self) -> None:
@@ -172,15 +172,16 @@ class Gate:
         with suppress(zmq.Again):
             for _ in range(_BATCH):
                 event = parse_monitor_message(self._monitor.recv_multipart(_DONTWAIT))
-                self._refuse(f"a connection ({_CAUSES.get(event['value'], 'ended before its key was known')})")
+                self._refuse("connection", f"({_CAUSES.get(event['value'], 'ended before its key was known')})")
 
     def _admits(self, frame: zmq.Frame) -> bool:
         key = str(frame.get("User-Id"))
         if self._keys.allow(key):
             return True
-        self._refuse(f"a frame of key {key} from {frame.get('Peer-Address')}, which no file in clients/ has")
+        self._refuse("frame", f"of key {key} from {frame.get('Peer-Address')}, which no file in clients/ has")
         return False
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, kind: str, description: str) -> None:
         self.refused += 1
-        self._throttle.warn("refused", f"refused {what}")
+        # Anyone can connect, but frames come from keys that were allowed once: those lines must not get lost.
+        self._throttle.warn(kind, f"refused a {kind} {description}")
