@@ -16,7 +16,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture
 def absent() -> Iterator[FakeSidecar]:
-    """A side-car that is not there yet."""
+    """A sidecar that is not there yet."""
     sidecar = FakeSidecar()
     yield sidecar
     sidecar.close()
@@ -24,6 +24,6 @@ def absent() -> Iterator[FakeSidecar]:
 
 @pytest.fixture
 def sidecar(absent: FakeSidecar) -> FakeSidecar:
-    """A side-car that is there."""
+    """A sidecar that is there."""
     absent.open()
     return absent

@@ -55,7 +55,7 @@ def test_points_have_both_rates_and_the_position(answering: Callable[[Answer], P
 
 
 @pytest.mark.parametrize("value, sees", [("1", True), ("0", False), (None, False)])
-def test_it_says_whether_it_reaches_the_side_car(
+def test_it_says_whether_it_reaches_the_sidecar(
     answering: Callable[[Answer], Prometheus], value: str | None, sees: bool
 ) -> None:
     result = [{"metric": {}, "value": [100, value]}] if value else []

@@ -59,7 +59,7 @@ def test_a_trade_waits_until_it_is_committed(sidecar: FakeSidecar) -> None:
         assert (publisher.pending, publisher.status(trade)) == (0, "delivered")
 
 
-def test_trades_wait_while_the_side_car_is_away_and_go_in_order_once_it_is_there(absent: FakeSidecar) -> None:
+def test_trades_wait_while_the_sidecar_is_away_and_go_in_order_once_it_is_there(absent: FakeSidecar) -> None:
     with publisher_to(absent) as publisher:
         for qty in range(1, 2001):
             publisher.publish("buy", qty)
@@ -113,7 +113,7 @@ def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar
     assert sidecar.next_seq == {published[-1].session: numbers[-1] + 1}
 
 
-def test_it_finds_a_side_car_that_went_and_came_back(sidecar: FakeSidecar) -> None:
+def test_it_finds_a_sidecar_that_went_and_came_back(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         publisher.publish("buy", 1)
         assert publisher.flush()
@@ -126,7 +126,7 @@ def test_it_finds_a_side_car_that_went_and_came_back(sidecar: FakeSidecar) -> No
     assert {trade["qty"] for trade in sidecar.receive_all()} == {1, 2, 3}
 
 
-def test_a_side_car_that_has_forgotten_everything_is_told_of_the_gap(sidecar: FakeSidecar) -> None:
+def test_a_sidecar_that_has_forgotten_everything_is_told_of_the_gap(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         for _ in range(5):
             publisher.publish("buy")
@@ -239,7 +239,7 @@ def test_an_address_that_is_none_is_refused() -> None:
         TradePublisher("tcp://nowhere", sidecar_url="http://localhost:8001")
 
 
-def test_publishing_after_the_side_car_is_gone_needs_no_patience(sidecar: FakeSidecar) -> None:
+def test_publishing_does_not_wait_for_a_sidecar_that_is_gone(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         publisher.publish("buy")
         sidecar.close()

@@ -59,7 +59,7 @@ def test_a_proxy_for_the_world_outside_is_not_asked(url: str, monkeypatch: pytes
     assert TotalsClient(url).ask().trades["buy"] == 3.0
 
 
-def test_a_side_car_that_does_not_listen_is_away() -> None:
+def test_a_sidecar_that_does_not_listen_is_away() -> None:
     with pytest.raises(Unreachable, match="refused"):
         TotalsClient(f"http://127.0.0.1:{free_port()}").ask()
 
@@ -91,7 +91,7 @@ def test_a_cursor_that_is_none_is_not_taken_for_one(
 
 
 @pytest.mark.parametrize("status, body", [(503, METRICS), (200, "hello"), (200, "trades_total{side="), (200, "")])
-def test_a_side_car_that_answers_nonsense_is_away(
+def test_a_sidecar_that_answers_nonsense_is_away(
     url: str, monkeypatch: pytest.MonkeyPatch, status: int, body: str
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
