@@ -113,17 +113,16 @@ class Sidecar(Program):
 
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         super().__init__(folder / "sidecar.log")
-        port, zmq_port = free_port(), free_port()
         self._arguments = arguments
-        self.address = f"tcp://127.0.0.1:{zmq_port}"
-        self.url = f"http://127.0.0.1:{port}"
         self._environ = {
             "HOST": "127.0.0.1",
-            "PORT": str(port),
-            "SIDECAR_ZMQ_BIND": self.address,
+            "PORT": str(free_port()),
+            "SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}",
             "SIDECAR_STATE": str(folder / "sidecar.sqlite3"),
             **environ,
         }
+        self.address = self._environ["SIDECAR_ZMQ_BIND"]
+        self.url = f"http://127.0.0.1:{self._environ['PORT']}"
 
     def command(self) -> list[str]:
         return [str(Path(sys.executable).with_name("metrics-sidecar")), *self._arguments]

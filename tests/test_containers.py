@@ -96,6 +96,9 @@ def test_with_storage_prometheus_sends_and_grafana_reads(workspace: Workspace) -
     assert not source.get("isDefault")
     assert volumes(services["victoria-metrics"]) == {"victoria-metrics": "/storage"}
     assert ports(services["victoria-metrics"]) == {"8428": 8428}
+    flags = services["victoria-metrics"]["command"]
+    assert "-storageDataPath=/storage" in flags
+    assert "-retentionPeriod=1y" in flags, "docs/scaling.md says a year"
 
 
 def test_dot_env_says_what_docker_compose_runs(workspace: Workspace) -> None:
