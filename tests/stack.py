@@ -201,14 +201,17 @@ def is_gone(group: int) -> bool:
 
 
 class Prometheus:
-    """A real Prometheus with the shipped configuration and rules, only the target's address replaced."""
+    """A real Prometheus with the shipped configuration and rules, only the targets' addresses replaced."""
 
     def __init__(self, folder: Path, target: str, port: int) -> None:
         program = tool("prometheus", "apt-get install prometheus")
         shutil.copytree(ROOT / "infra/prometheus", folder)
         self._config = folder / "prometheus.yml"
-        assert self._config.read_text().count("metrics-sidecar:8001") == 1
-        self._config.write_text(self._config.read_text().replace("metrics-sidecar:8001", target))
+        text = self._config.read_text()
+        for shipped, here in {"metrics-sidecar:8001": target, "localhost:9090": f"127.0.0.1:{port}"}.items():
+            assert text.count(shipped) == 1
+            text = text.replace(shipped, here)
+        self._config.write_text(text)
         self.url = f"http://127.0.0.1:{port}"
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -221,6 +224,13 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
+
+    def set_targets(self, job: str, *addresses: str) -> None:
+        """Further targets of the job, in place of those that were set before."""
+        file = self._config.parent / "targets" / job / "test.yml"
+        # Under its name only when it is whole: Prometheus reads it at once.
+        (written := file.with_suffix(".new")).write_text(json.dumps([{"targets": addresses}]))
+        written.rename(file)
 
     def forget_the_job(self) -> None:
         """Load the configuration again, without a word on what to scrape."""
