@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -256,7 +257,7 @@ def by_side(
 
 def by_symbol(trades: list[Sent]) -> dict[str, list[Sent]]:
     symbols = {trade.symbol for trade in trades}
-    return {symbol or "(none)": [trade for trade in trades if trade.symbol == symbol] for symbol in symbols}
+    return {symbol or "no symbol": [trade for trade in trades if trade.symbol == symbol] for symbol in symbols}
 
 
 def cells(symbol: str, trades: list[Sent]) -> dict[str, Expected]:
@@ -289,7 +290,7 @@ def what_was_traded(world: World, *, instance: str = "", symbol: str = "") -> Pa
     return {
         "Trades": by_side(trades, now, count),
         "Volume": by_side(trades, now, volume),
-        "Turnover": by_side(trades, now, notional),
+        "Turnover": by_side(trades, partial(now, unit="short"), notional),
         "Net position": {"net position": now(net, colour=sign(net))},
         "Average size": {"average size": now(total(trades, volume) / len(trades), colour="text")},
         "Last trade": {"at": now(last * 1000, within=1.0, **at), "ago": now(world.after.at - last, within=0.01, **ago)},
@@ -302,13 +303,15 @@ def what_was_traded(world: World, *, instance: str = "", symbol: str = "") -> Pa
             name: steady(total(those, notional) / total(those, volume)) for name, those in priced.items()
         },
         "Volume per second by symbol": {name: per_second(total(those, volume)) for name, those in symbols.items()},
-        "Turnover per second by symbol": {name: per_second(total(those, notional)) for name, those in symbols.items()},
+        "Turnover per second by symbol": {
+            name: per_second(total(those, notional), unit="short") for name, those in symbols.items()
+        },
         "Trades per second": by_side(measured, per_second, count),
         "Volume per second": by_side(measured, per_second, volume),
-        "Turnover per second": by_side(measured, per_second, notional),
+        "Turnover per second": by_side(measured, partial(per_second, unit="short"), notional),
         "Trades over time": by_side(trades, grown, count),
         "Volume over time": by_side(trades, grown, volume),
-        "Turnover over time": by_side(trades, grown, notional),
+        "Turnover over time": by_side(trades, partial(grown, unit="short"), notional),
         "Net position over time": {"net position": moved(net, colour="blue")},
         "Average size over time": {"buy": steady(2.0, colour="green"), "sell": steady(5.0, colour="red")},
     }
@@ -540,7 +543,7 @@ MUTATIONS: dict[str, tuple[str, Mutation]] = {
         TRADED,
         lambda dashboard: dashboard["templating"]["list"][2].update(allValue=".+"),
     ),
-    "symbols without a name": (TRADED, asks("Position by symbol", '"(none)"', '""')),
+    "symbols without a name": (TRADED, asks("Position by symbol", '"no symbol"', '""')),
     "a price upside down": (TRADED, asks("Average price by symbol", "notional_total", "trades_total")),
     "a table with its columns swapped": (
         TRADED,
@@ -639,8 +642,10 @@ def test_a_panel_says_what_it_shows(panel: Json) -> None:
     assert {source["uid"] for source in sources} == {"prometheus"}
 
 
-@pytest.mark.parametrize("panel", [panel for panel in PANELS if re.search("latency|Commit time", str(panel.id))])
-def test_latencies_are_on_a_logarithmic_scale(panel: Json) -> None:
+@pytest.mark.parametrize(
+    "panel", [panel for panel in PANELS if re.search("latency|Commit time|Average price", str(panel.id))]
+)
+def test_what_spans_magnitudes_is_on_a_logarithmic_scale(panel: Json) -> None:
     if panel["type"] == "timeseries":
         assert panel["fieldConfig"]["defaults"]["custom"]["scaleDistribution"] == {"type": "log", "log": 10}
         assert "min" not in panel["fieldConfig"]["defaults"], "0 has no logarithm"
