@@ -232,10 +232,14 @@ class Prometheus:
         (written := file.with_suffix(".new")).write_text(json.dumps([{"targets": addresses}]))
         written.rename(file)
 
+    def reload(self) -> None:
+        """Load the configuration and the rules again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def forget_the_job(self) -> None:
         """Load the configuration again, without a word on what to scrape."""
         self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
-        self._process.send_signal(signal.SIGHUP)
+        self.reload()
 
     def value(self, query: str) -> float | None:
         """What the query API answers to a query for one number, None if it has none."""
