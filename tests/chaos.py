@@ -290,7 +290,8 @@ def fleet(folder: Path, plan: Plan) -> Verdict:
     targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
     verdict = Verdict()
     with contextlib.ExitStack() as running:
-        prometheus = Prometheus(folder / "prometheus", targets, free_port())
+        prometheus = Prometheus(folder / "prometheus", targets[0], free_port())
+        prometheus.set_targets("metrics-sidecar", *targets[1:])
         running.callback(prometheus.end)
         for arena in arenas:
             running.enter_context(arena)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -267,17 +267,17 @@ class Prometheus(Database):
 
     Args:
         folder: where its configuration and data go.
-        target: the sidecar's host and port, or several of them.
+        target: the sidecar's host and port.
         port: its own.
         storage: the host and port of a VictoriaMetrics; with one the configuration is that with long-term storage.
     """
 
-    def __init__(self, folder: Path, target: str | Collection[str], port: int, storage: str = "") -> None:
+    def __init__(self, folder: Path, target: str, port: int, storage: str = "") -> None:
         program = tool("prometheus", "apt-get install prometheus")
         shutil.copytree(ROOT / "infra/prometheus", folder)
         self._config = folder / ("prometheus.storage.yml" if storage else "prometheus.yml")
-        targets = [target] if isinstance(target, str) else target
-        self._replace('"metrics-sidecar:8001"', json.dumps(list(targets))[1:-1])
+        self._replace("metrics-sidecar:8001", target)
+        self._replace("localhost:9090", f"127.0.0.1:{port}")
         if storage:
             self._replace("victoria-metrics:8428", storage)
         command = [
@@ -295,10 +295,21 @@ class Prometheus(Database):
         version: str = self.api("status/buildinfo")["version"]
         return int(version.partition(".")[0])
 
+    def set_targets(self, job: str, *addresses: str) -> None:
+        """Further targets of the job, in place of those that were set before."""
+        file = self._config.parent / "targets" / job / "test.yml"
+        # Under its name only when it is whole: Prometheus reads it at once.
+        (written := file.with_suffix(".new")).write_text(json.dumps([{"targets": addresses}]))
+        written.rename(file)
+
+    def reload(self) -> None:
+        """Load the configuration and the rules again."""
+        self.send(signal.SIGHUP)
+
     def forget_the_job(self) -> None:
         """Load the configuration again, without a word on what to scrape."""
         self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
-        self.send(signal.SIGHUP)
+        self.reload()
 
     def _replace(self, shipped: str, tested: str) -> None:
         text = self._config.read_text()

@@ -35,7 +35,7 @@ def scrape(tmp_path: Path, sidecar: Sidecar) -> Iterator[Callable[[], Prometheus
     def start() -> Prometheus:
         prometheus = Prometheus(tmp_path / "prometheus", sidecar.url.removeprefix("http://"), free_port())
         started.append(prometheus)
-        assert eventually(lambda: prometheus.value("up") == 1)
+        assert eventually(lambda: prometheus.value('up{job="metrics-sidecar"}') == 1)
         if prometheus.major < 3:
             unavailable("Prometheus 2 does not read created timestamps: bin/setup --test unpacks a Prometheus 3")
         return prometheus

@@ -13,6 +13,7 @@ from stack import ROOT, Database, Prometheus, VictoriaMetrics, eventually, free_
 from trading_app.publisher import TradePublisher
 
 TOTAL = "sum(trades_total)"
+UP = 'up{job="metrics-sidecar"}'
 
 
 class Load:
@@ -95,9 +96,9 @@ def test_what_victoria_metrics_missed_while_it_was_away_it_gets_later(stored: St
     assert eventually(lambda: stored.load.published > went_on)
     back = time.time()
     stored.victoria.start()
-    scraped = [at for at, _ in stored.prometheus.samples("up") if away <= at <= back]
+    scraped = [at for at, _ in stored.prometheus.samples(UP) if away <= at <= back]
     assert len(scraped) > 1
-    assert eventually(lambda: set(scraped) <= {at for at, _ in stored.victoria.samples("up")})
+    assert eventually(lambda: set(scraped) <= {at for at, _ in stored.victoria.samples(UP)})
 
 
 def test_the_configuration_with_storage_is_the_other_one_and_remote_write() -> None:
