@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from chaos_publisher import RECORD, Task, orders
-from stack import ROOT, free_port, get, make_keys
+from stack import ROOT, Prometheus, eventually, find_tool, free_port, get, make_keys
 
 from trading_app.publisher import TradePublisher
 from trading_app.segment import read_segments
 
 PUBLISHERS = 3
+SIDECARS = 4
 
 
 @dataclass
@@ -112,17 +113,16 @@ class Sidecar(Program):
 
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         super().__init__(folder / "sidecar.log")
-        port, zmq_port = free_port(), free_port()
         self._arguments = arguments
-        self.address = f"tcp://127.0.0.1:{zmq_port}"
-        self.url = f"http://127.0.0.1:{port}"
         self._environ = {
             "HOST": "127.0.0.1",
-            "PORT": str(port),
-            "SIDECAR_ZMQ_BIND": self.address,
+            "PORT": str(free_port()),
+            "SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}",
             "SIDECAR_STATE": str(folder / "sidecar.sqlite3"),
             **environ,
         }
+        self.address = self._environ["SIDECAR_ZMQ_BIND"]
+        self.url = f"http://127.0.0.1:{self._environ['PORT']}"
 
     def command(self) -> list[str]:
         return [str(Path(sys.executable).with_name("metrics-sidecar")), *self._arguments]
@@ -182,13 +182,15 @@ def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
 class Arena:
     """One sidecar and its publishers, in a folder of their own."""
 
-    def __init__(self, folder: Path, plan: Plan, sidecar: Sidecar, **task: Any) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, sidecar: Sidecar, *, publishers: int = PUBLISHERS, **task: Any
+    ) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.sidecar = sidecar
-        share = plan.trades // PUBLISHERS
+        share = plan.trades // publishers
         rate = share / plan.seconds
-        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(PUBLISHERS)]
+        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(publishers)]
         self.programs: list[Program] = [sidecar, *self.publishers]
 
     def __enter__(self) -> Self:
@@ -262,18 +264,50 @@ def kill_all(arena: Arena) -> Verdict:
     """Kill everything in the arena, again and again."""
     plan = arena.plan
     with arena:
-        victims: list[Program] = [arena.sidecar] * plan.sidecar_kills
-        for publisher in arena.publishers:
-            victims += [publisher] * plan.publisher_kills
-        arena.rng.shuffle(victims)
-
-        def kill_next() -> None:
-            victim = victims.pop()
-            victim.end()
-            victim.start()
-
-        arena.disturb("kill -9 the sidecar or a publisher", len(victims), kill_next)
+        kill_each(arena, [*[arena.sidecar] * plan.sidecar_kills, *arena.publishers * plan.publisher_kills])
         return arena.verdict()
+
+
+def kill_each(arena: Arena, victims: list[Program]) -> None:
+    """Kill each at a random instant of the time that the arena's publishing takes, and start it again."""
+    arena.rng.shuffle(victims)
+
+    def kill_next() -> None:
+        victim = victims.pop()
+        victim.end()
+        victim.start()
+
+    arena.disturb("kill -9 a sidecar or a publisher", len(victims), kill_next)
+
+
+def fleet(folder: Path, plan: Plan) -> Verdict:
+    """Four sidecars with two publishers each, all killed at random: the sum in Prometheus equals the journals."""
+    share = replace(plan, trades=plan.trades // SIDECARS)
+    arenas = []
+    for number in range(SIDECARS):
+        (own := folder / f"sidecar-{number}").mkdir()
+        arenas.append(Arena(own, share, Sidecar(own), publishers=2))
+    targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
+    verdict = Verdict()
+    with contextlib.ExitStack() as running:
+        prometheus = Prometheus(folder / "prometheus", targets[0], free_port())
+        prometheus.set_targets("metrics-sidecar", *targets[1:])
+        running.callback(prometheus.end)
+        for arena in arenas:
+            running.enter_context(arena)
+        sidecars = [arena.sidecar for arena in arenas]
+        publishers = [publisher for arena in arenas for publisher in arena.publishers]
+        victims = [arenas[0].rng.choice(sidecars) for _ in range(plan.sidecar_kills)]
+        kill_each(arenas[0], [*victims, *publishers * plan.publisher_kills])
+        for arena in arenas:
+            part = arena.verdict()
+            verdict.published += part.published
+            verdict.problems += part.problems
+        eventually(lambda: prometheus.value("sum(trades_total)") == verdict.published)
+        verdict.expect("sum(trades_total) in Prometheus", prometheus.value("sum(trades_total)"), verdict.published)
+        resets = prometheus.value("sum(resets(trades_total[1h]))")
+        verdict.expect("the number of totals that went back between two scrapes", resets, 0)
+    return verdict
 
 
 def freeze(folder: Path, plan: Plan) -> Verdict:
@@ -450,6 +484,7 @@ def expect_counts(verdict: Verdict, sidecar: Sidecar, counted: int, lost: int) -
 SCENARIOS = {
     "kill": kill,
     "curve": curve,
+    "fleet": fleet,
     "freeze": freeze,
     "close-port": close_port,
     "rollover": rollover,
@@ -483,6 +518,9 @@ def main() -> int:
         print(f"{name}: {SCENARIOS[name].__doc__}")
         if name.startswith("fill") and (sys.platform != "linux" or os.geteuid() != 0):
             print("  left out: a small disk takes Linux and root")
+            continue
+        if name == "fleet" and not find_tool("prometheus"):
+            print("  left out: prometheus is not installed")
             continue
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             verdict = SCENARIOS[name](Path(folder), plan)

@@ -13,13 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
+# What `bin/setup --test` unpacks is newer than what the system has installed.
+UNPACKED = ROOT / ".tools/debian"
 
 
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0) -> Answer:
@@ -59,14 +62,30 @@ _free_ports = _ports_of_this_process()
 
 
 def tool(name: str, advice: str) -> str:
-    """The path of a tool. Without it the test is skipped, and on CI it fails."""
-    path = shutil.which(name)
-    if path:
-        return path
-    reason = f"{name} is not installed: {advice}"
+    """The path of a tool. Without it the test is skipped, and on CI it fails.
+
+    With ``SYSTEM_TOOLS`` in the environment it is the one that the system has installed.
+    """
+    return find_tool(name) or unavailable(f"{name} is not installed: {advice}")
+
+
+def find_tool(name: str) -> str | None:
+    """The path of a tool, None where there is none."""
+    folders = os.environ["PATH"] if os.environ.get("SYSTEM_TOOLS") else f"{UNPACKED}:{os.environ['PATH']}"
+    return shutil.which(name, path=folders)
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test; on CI it fails."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def shipped_flags(file: str, service: str) -> list[str]:
+    """The flags that a compose file gives to a service, without those that hold a path."""
+    command = yaml.safe_load((ROOT / "infra" / file).read_text())["services"][service]["command"]
+    return [flag for flag in command if "/" not in flag]
 
 
 def get(url: str) -> str:
@@ -200,32 +219,21 @@ def is_gone(group: int) -> bool:
     return False
 
 
-class Prometheus:
-    """A real Prometheus with the shipped configuration and rules, only the target's address replaced."""
+class Database:
+    """A real server that answers Prometheus's query API, to be started and ended as often as you like."""
 
-    def __init__(self, folder: Path, target: str, port: int) -> None:
-        program = tool("prometheus", "apt-get install prometheus")
-        shutil.copytree(ROOT / "infra/prometheus", folder)
-        self._config = folder / "prometheus.yml"
-        assert self._config.read_text().count("metrics-sidecar:8001") == 1
-        self._config.write_text(self._config.read_text().replace("metrics-sidecar:8001", target))
-        self.url = f"http://127.0.0.1:{port}"
-        with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    program,
-                    f"--config.file={self._config}",
-                    f"--storage.tsdb.path={folder / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{port}",
-                ],
-                stdout=log,
-                stderr=log,
-            )
+    def __init__(self, command: list[str], log: Path, url: str) -> None:
+        self._command = command
+        self._log = log
+        self.url = url
+        self.start()
 
-    def forget_the_job(self) -> None:
-        """Load the configuration again, without a word on what to scrape."""
-        self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
-        self._process.send_signal(signal.SIGHUP)
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def value(self, query: str) -> float | None:
         """What the query API answers to a query for one number, None if it has none."""
@@ -249,5 +257,77 @@ class Prometheus:
         return data
 
     def end(self) -> None:
+        """Kill it."""
         self._process.kill()
         self._process.wait(30)
+
+
+class Prometheus(Database):
+    """A real Prometheus with the shipped flags, configuration and rules, only the addresses replaced.
+
+    Args:
+        folder: where its configuration and data go.
+        target: the sidecar's host and port.
+        port: its own.
+        storage: the host and port of a VictoriaMetrics; with one the configuration is that with long-term storage.
+    """
+
+    def __init__(self, folder: Path, target: str, port: int, storage: str = "") -> None:
+        program = tool("prometheus", "apt-get install prometheus")
+        shutil.copytree(ROOT / "infra/prometheus", folder)
+        self._config = folder / ("prometheus.storage.yml" if storage else "prometheus.yml")
+        self._replace("metrics-sidecar:8001", target)
+        self._replace("localhost:9090", f"127.0.0.1:{port}")
+        if storage:
+            self._replace("victoria-metrics:8428", storage)
+        command = [
+            program,
+            f"--config.file={self._config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            *shipped_flags("docker-compose.yml", "prometheus"),
+        ]
+        super().__init__(command, folder / "log", f"http://127.0.0.1:{port}")
+
+    @property
+    def major(self) -> int:
+        """Its major version."""
+        version: str = self.api("status/buildinfo")["version"]
+        return int(version.partition(".")[0])
+
+    def set_targets(self, job: str, *addresses: str) -> None:
+        """Further targets of the job, in place of those that were set before."""
+        file = self._config.parent / "targets" / job / "test.yml"
+        # Under its name only when it is whole: Prometheus reads it at once.
+        (written := file.with_suffix(".new")).write_text(json.dumps([{"targets": addresses}]))
+        written.rename(file)
+
+    def reload(self) -> None:
+        """Load the configuration and the rules again."""
+        self.send(signal.SIGHUP)
+
+    def forget_the_job(self) -> None:
+        """Load the configuration again, without a word on what to scrape."""
+        self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
+        self.reload()
+
+    def _replace(self, shipped: str, tested: str) -> None:
+        text = self._config.read_text()
+        assert text.count(shipped) == 1
+        self._config.write_text(text.replace(shipped, tested))
+
+
+class VictoriaMetrics(Database):
+    """A real VictoriaMetrics with the shipped flags."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        program = tool("victoria-metrics", "bin/setup --test unpacks it")
+        folder.mkdir()
+        self.address = f"127.0.0.1:{port}"
+        command = [
+            program,
+            f"-storageDataPath={folder / 'data'}",
+            f"-httpListenAddr={self.address}",
+            *shipped_flags("docker-compose.storage.yml", "victoria-metrics"),
+        ]
+        super().__init__(command, folder / "log", f"http://{self.address}")

@@ -10,7 +10,7 @@ SMALL = chaos.Plan(trades=6_000, sidecar_kills=4, publisher_kills=1)
 
 
 @pytest.mark.parametrize(
-    "scenario", ["kill", "curve", "freeze", "close-port", "rollover", "reload", "overflow", "amnesia"]
+    "scenario", ["kill", "curve", "fleet", "freeze", "close-port", "rollover", "reload", "overflow", "amnesia"]
 )
 def test_every_trade_counts_once(scenario: str, tmp_path: Path) -> None:
     assert chaos.SCENARIOS[scenario](tmp_path, SMALL).problems == []

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from stack import ROOT, Workspace, tool
 
 STACK = "infra/docker-compose.yml"
 PROGRAMS = "infra/docker-compose.programs.yml"
+STORAGE = "infra/docker-compose.storage.yml"
+DATASOURCES = "/etc/grafana/provisioning/datasources"
 PROJECTS = ["metrics-sidecar", "trading-app"]
 
 
@@ -75,8 +78,27 @@ def test_the_shipped_files_are_where_the_programs_look_for_them(workspace: Works
     assert binds(workspace, services["grafana"]) == {
         "infra/grafana/dashboards": "/etc/grafana/dashboards",
         "infra/grafana/provisioning/dashboards": "/etc/grafana/provisioning/dashboards",
-        "infra/grafana/provisioning/datasources": "/etc/grafana/provisioning/datasources",
+        "infra/grafana/provisioning/datasources/prometheus.yml": f"{DATASOURCES}/prometheus.yml",
     }
+
+
+def test_with_storage_prometheus_sends_and_grafana_reads(workspace: Workspace) -> None:
+    services = model(workspace, STACK, STORAGE)["services"]
+    assert services.keys() == {"prometheus", "grafana", "victoria-metrics"}
+    assert binds(workspace, services["prometheus"]) == {
+        "infra/prometheus": "/etc/prometheus",
+        "infra/prometheus/prometheus.storage.yml": "/etc/prometheus/prometheus.yml",
+    }
+    provisioned = "infra/grafana/provisioning/datasources/victoria-metrics.yml"
+    assert binds(workspace, services["grafana"])[provisioned] == f"{DATASOURCES}/victoria-metrics.yml"
+    (source,) = yaml.safe_load((ROOT / provisioned).read_text())["datasources"]
+    assert source["url"] == "http://victoria-metrics:8428"
+    assert not source.get("isDefault")
+    assert volumes(services["victoria-metrics"]) == {"victoria-metrics": "/storage"}
+    assert ports(services["victoria-metrics"]) == {"8428": 8428}
+    flags = services["victoria-metrics"]["command"]
+    assert "-storageDataPath=/storage" in flags
+    assert "-retentionPeriod=1y" in flags, "docs/scaling.md says a year"
 
 
 def test_dot_env_says_what_docker_compose_runs(workspace: Workspace) -> None:
@@ -112,7 +134,7 @@ def test_state_and_outboxes_are_volumes(workspace: Workspace) -> None:
 
 
 def test_every_container_comes_back_and_tells_its_health(workspace: Workspace) -> None:
-    for name, service in model(workspace, STACK, PROGRAMS)["services"].items():
+    for name, service in model(workspace, STACK, PROGRAMS, STORAGE)["services"].items():
         assert service["restart"] == "unless-stopped", name
         if "build" in service:
             assert "HEALTHCHECK" in dockerfile(Path(service["build"]["context"]).name), name

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 import zmq
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from sidecar_process import MAIN, PROGRAM, Sidecar, eventually, free_port, run
 
 BUY = b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000}'
@@ -161,6 +162,50 @@ def test_totals_survive_a_stop_and_a_start(sidecar: Start, push: Push) -> None:
     assert eventually(program.is_up)
     assert program.samples()['trades_total{side="buy"}'] == 1
     assert json.loads(program.get("/sessions/a")[2])["state_id"] == state_id
+
+
+def created(program: Sidecar) -> dict[str, float]:
+    """Since when each counter counts, as OpenMetrics says it; every counter and histogram must."""
+    text = program.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")[2]
+    said: dict[str, float] = {}
+    for family in openmetrics_families(text):  # type: ignore[no-untyped-call]
+        if family.type in {"counter", "histogram"}:
+            series = {sample.labels.get("symbol", "") for sample in family.samples}
+            births = [sample for sample in family.samples if sample.name == f"{family.name}_created"]
+            assert {sample.labels.get("symbol", "") for sample in births} == series, family.name
+            said |= {f"{family.name} {sample.labels.get('symbol', '')}".strip(): sample.value for sample in births}
+    return said
+
+
+def test_openmetrics_says_since_when_each_counter_counts(sidecar: Start, push: Push) -> None:
+    before = time.time()
+    program = sidecar()
+    socket = push(program.zmq_port)
+    admitted = time.time()
+    socket.send(b'{"type": "trade", "side": "buy", "qty": 1.0, "ts": 1790000000, "symbol": "BTC-USD", "price": 2.0}')
+    assert eventually(lambda: "trades BTC-USD" in created(program))
+    first = created(program)
+    assert before - 0.01 <= first["trades"] <= admitted
+    assert admitted <= first["trades BTC-USD"] <= time.time()
+    of_state = {"trades", "volume", "notional", "trades_lost", "sidecar_trades_tracked"}
+    assert {first[name] for name in of_state} == {first["trades"]}
+    assert {first[f"{name} BTC-USD"] for name in ("trades", "volume", "notional")} == {first["trades BTC-USD"]}
+    of_process = {name for name in first if name not in of_state and not name.endswith("BTC-USD")}
+    assert "trade_delivery_seconds" in of_process
+    assert "process_cpu_seconds" in of_process
+    program.stop()
+    restarted = time.time()
+    program.start()
+    assert eventually(program.is_up)
+    again = created(program)
+    assert {name for name, at in again.items() if at != first[name]} == of_process
+    assert min(again[name] for name in of_process) >= restarted
+
+
+def test_the_text_format_has_no_created(sidecar: Start) -> None:
+    program = sidecar()
+    for accept in "", "text/plain", "text/plain;version=0.0.4", "text/plain;version=1.0.0":
+        assert "_created" not in program.get("/metrics", Accept=accept)[2]
 
 
 def test_with_an_empty_state_nothing_is_kept(sidecar: Start, push: Push) -> None:

@@ -1,7 +1,9 @@
 """A snapshot of the engine as Prometheus metric families."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -13,6 +15,8 @@ from metrics_sidecar.ledger import Totals
 from metrics_sidecar.messages import Reason
 from metrics_sidecar.tallies import Series
 
+# Since when those counters count that do not survive the process.
+_STARTED = time.time()
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
 PlatformCollector(registry=_process)
@@ -35,21 +39,28 @@ class Snapshot:
 
 
 def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
-    """Body and content type: the text format, or OpenMetrics where the ``Accept`` header asks for it."""
+    """Body and content type: the text format, or OpenMetrics where the ``Accept`` header asks for it.
+
+    OpenMetrics says of each counter since when it counts: ``_created``, in Unix seconds.
+    """
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:  # a version that is no number
         encode, content_type = choose_encoder("")
-    return encode(_SnapshotCollector(snapshot)), content_type
+    is_text = content_type.startswith("text/plain")
+    return encode(_SnapshotCollector(snapshot, with_created=not is_text)), content_type
 
 
 class _SnapshotCollector(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, with_created: bool) -> None:
         self._snapshot = snapshot
+        self._with_created = with_created
 
     def collect(self) -> Iterator[Metric]:
-        yield from _families(self._snapshot)
-        yield from _process.collect()
+        for family in chain(_families(self._snapshot), _of_process()):
+            if not self._with_created:  # In the text format it would be a gauge.
+                family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
 
 def _families(snapshot: Snapshot) -> Iterator[Metric]:
@@ -69,15 +80,14 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Unix time of the trade counted last, as its publisher set it; 0 before the first.",
         totals.last_trade_ts,
     )
-    yield CounterMetricFamily("trades_lost", "Tracked trades that are gone for good.", totals.lost)
-    yield CounterMetricFamily("sidecar_trades_tracked", "Tracked trades counted.", totals.tracked)
+    created = totals.created or None
+    yield CounterMetricFamily("trades_lost", "Tracked trades that are gone for good.", totals.lost, created=created)
+    yield CounterMetricFamily("sidecar_trades_tracked", "Tracked trades counted.", totals.tracked, created=created)
     yield _histogram("trade_delivery_seconds", "From a trade's ts to its receipt.", snapshot.delivery)
-    yield CounterMetricFamily("sidecar_messages_received", "Messages received, valid or not.", snapshot.received)
+    yield _counter("sidecar_messages_received", "Messages received, valid or not.", snapshot.received)
     yield _rejected(snapshot.rejected)
-    yield CounterMetricFamily(
-        "sidecar_trades_duplicate", "Tracked trades that had been counted before.", snapshot.duplicates
-    )
-    yield CounterMetricFamily(
+    yield _counter("sidecar_trades_duplicate", "Tracked trades that had been counted before.", snapshot.duplicates)
+    yield _counter(
         "sidecar_trades_out_of_sequence",
         "Tracked trades that came before their turn, to be sent again.",
         snapshot.out_of_sequence,
@@ -85,10 +95,8 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily("sidecar_sessions", "Session cursors held.", snapshot.sessions)
     yield GaugeMetricFamily("sidecar_symbols", "Symbols that have series of their own.", totals.symbols)
     yield _histogram("sidecar_commit_seconds", "Time of one commit of totals and cursors.", snapshot.commit_seconds)
-    yield CounterMetricFamily(
-        "sidecar_commit_failures", "Commits that failed; each is tried again.", snapshot.commit_failures
-    )
-    yield CounterMetricFamily(
+    yield _counter("sidecar_commit_failures", "Commits that failed; each is tried again.", snapshot.commit_failures)
+    yield _counter(
         "sidecar_refused",
         "With CURVE: frames from keys that are not, or no longer, allowed, and handshakes that failed.",
         snapshot.refused,
@@ -101,15 +109,30 @@ def _sums(name: str, documentation: str, totals: Totals, value: Callable[[Series
     for (side, symbol), series in totals.series.items():
         labels: dict[str, str] = {"side": side, "symbol": symbol} if symbol else {"side": side}
         family.add_sample(f"{name}_total", labels, value(series))
+        if series.created:
+            family.add_sample(f"{name}_created", labels, series.created)
     return family
+
+
+def _counter(name: str, documentation: str, value: int) -> Metric:
+    return CounterMetricFamily(name, documentation, value, created=_STARTED)
 
 
 def _rejected(messages: Mapping[Reason, int]) -> Metric:
     family = CounterMetricFamily("sidecar_messages_rejected", "Messages that broke the contract.", labels=["reason"])
     for reason, count in messages.items():
-        family.add_metric([reason], count)
+        family.add_metric([reason], count, created=_STARTED)
     return family
 
 
 def _histogram(name: str, documentation: str, histogram: Histogram) -> Metric:
-    return HistogramMetricFamily(name, documentation, histogram.buckets(), histogram.sum)
+    family = HistogramMetricFamily(name, documentation, histogram.buckets(), histogram.sum)
+    family.add_sample(f"{name}_created", {}, _STARTED)
+    return family
+
+
+def _of_process() -> Iterator[Metric]:
+    for family in _process.collect():
+        if family.type == "counter":
+            family.add_sample(f"{family.name}_created", {}, _STARTED)
+        yield family

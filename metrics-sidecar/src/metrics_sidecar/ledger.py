@@ -27,6 +27,11 @@ class Totals:
     lost: int = 0
 
     @property
+    def created(self) -> float:
+        """Since when everything but the symbols' own series is counted, in Unix seconds; 0 where that is not known."""
+        return self.series["buy", ""].created
+
+    @property
     def symbols(self) -> int:
         """How many have series of their own."""
         return len({symbol for _, symbol in self.series} - {"", OTHER})

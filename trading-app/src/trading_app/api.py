@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Header, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from msgspec.structs import asdict
@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trading_app.guard import MAX_BODY, Guard
 from trading_app.messages import MAX_PRICE, MAX_QTY, SYMBOL, Side
+from trading_app.metrics import process_registry, render
 from trading_app.outbox import OutboxError, open_outbox
 from trading_app.program import Program
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings
 
 _JSON = "application/json"
+_METRICS = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -84,6 +86,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         finally:
             publisher.close()
 
+    registry = process_registry(publisher)
     app = FastAPI(title="trading-app", lifespan=lifespan)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
 
@@ -107,6 +110,12 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         except OutboxError as error:
             raise HTTPException(503, str(error)) from None
         return RedirectResponse(settings.ui_url, 303) if is_form else Accepted(**asdict(trade))
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": _METRICS}})
+    def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
+        body, content_type = render(registry, accept)
+        return Response(body, headers={"Content-Type": content_type})
 
     return app
 

@@ -4,7 +4,7 @@ import logging
 import secrets
 import threading
 import time
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from trading_app.chain import Chain, Storage
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
@@ -18,6 +18,20 @@ SEGMENT_BYTES = 4 << 20
 SESSION_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
+
+
+class Counts(NamedTuple):
+    """What a journal has taken and holds at one instant. All but ``bytes`` and ``created`` are numbers of trades.
+
+    ``published`` and ``lost`` count from ``created``, in Unix seconds: this process alone. ``pending`` includes what
+    earlier processes have left. ``bytes`` is what the journal takes in memory or on disk.
+    """
+
+    published: int
+    lost: int
+    pending: int
+    bytes: int
+    created: float
 
 
 class Journal:
@@ -45,6 +59,9 @@ class Journal:
         self._segment_trades = max(1, capacity // 8)
         size = min(SEGMENT_BYTES, (self._segment_trades + 1) * MAX_LINE_BYTES)
         self._chain = Chain(storage, size, _new_session())
+        self._created = time.time()
+        # Trades numbered in this process's sessions before the newest.
+        self._numbered_before = 0
         self._committed: dict[str, int] = {}
         self._lost: list[tuple[str, range]] = []
         # Old name, first number: new name.
@@ -98,6 +115,7 @@ class Journal:
             OutboxError: there is no room for any.
         """
         with self.lock:
+            published = self._published
             old, first_seq = self._chain.tail.session, self.committed(self._chain.tail.session)
             self._roll(_new_session(), 1)
             segments = [segment for segment in self._chain.cut(old) if segment.trades]
@@ -112,6 +130,7 @@ class Journal:
                     self._lost.append((old, range(trade.seq, trades[-1].seq + 1)))
                     log.error("%s; %d trades are dropped", error, len(trades) - number)  # noqa: TRY400
                     break
+            self._numbered_before += published - self._published
             self._set_roll()
 
     def tidy(self) -> None:
@@ -147,6 +166,12 @@ class Journal:
         """What the journal takes in memory or on disk."""
         with self.lock:
             return self._chain.bytes
+
+    @property
+    def counts(self) -> Counts:
+        """All numbers of one instant."""
+        with self.lock:
+            return Counts(self._published, self.lost, self.pending, self._chain.bytes, self._created)
 
     @property
     def fate(self) -> str:
@@ -203,6 +228,11 @@ class Journal:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
 
+    @property
+    def _published(self) -> int:
+        """Trades appended by this process. The numbers tell: to count costs `append` nothing."""
+        return self._numbered_before + self._chain.tail.next_seq - 1
+
     def _pending(self, segment: Segment) -> int:
         return max(0, segment.next_seq - max(segment.first_seq, self.committed(segment.session)))
 
@@ -219,7 +249,9 @@ class Journal:
         return self._chain.tail
 
     def _roll(self, session: str, first_seq: int) -> None:
+        numbered = self._chain.tail.next_seq - first_seq
         self._chain.roll(session, first_seq)
+        self._numbered_before += numbered
         self._remove_committed()
 
     def _set_roll(self) -> None:

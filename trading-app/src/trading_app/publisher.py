@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, SupportsFloat
 
 from trading_app.curve import load_keys, warn_if_exposed
-from trading_app.journal import Journal, Status
+from trading_app.journal import Counts, Journal, Status
 from trading_app.messages import Side, Trade, check_price, check_qty, check_side, check_symbol
 from trading_app.outbox import Outbox
 from trading_app.segment import Memory
@@ -104,6 +104,14 @@ class TradePublisher:
         Some of them may have been: what the sidecar missed for good is in its ``trades_lost_total``.
         """
         return self._journal.lost
+
+    @property
+    def counts(self) -> Counts:
+        """Trades published, lost and pending, and the journal's bytes, all of one instant.
+
+        It takes the journal's lock for some microseconds.
+        """
+        return self._journal.counts
 
     def status(self, trade: Trade) -> Status:
         """What became of a trade that this publisher has published; lost means dropped, as in `lost`."""

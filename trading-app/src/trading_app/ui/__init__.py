@@ -5,10 +5,15 @@ from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from trading_app.guard import Guard
+from trading_app.metrics import render
 from trading_app.program import Program
 from trading_app.settings import Settings
+from trading_app.ui.desk import shared_desk
 
 
 def create_app_from_environ() -> st.App:
@@ -17,7 +22,13 @@ def create_app_from_environ() -> st.App:
     # Streamlit gives uvicorn's log a handler again when it starts. A page is a hundred requests.
     logging.getLogger("uvicorn.access").disabled = True
     guard = Middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
-    return st.App(Path(__file__).with_name("page.py"), middleware=[guard])
+    return st.App(Path(__file__).with_name("page.py"), routes=[Route("/metrics", metrics)], middleware=[guard])
+
+
+def metrics(request: Request) -> Response:
+    """What the desk's publisher tells Prometheus."""
+    body, content_type = render(shared_desk().registry, request.headers.get("Accept", ""))
+    return Response(body, headers={"Content-Type": content_type})
 
 
 main = Program(

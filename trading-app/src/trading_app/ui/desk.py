@@ -7,8 +7,11 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+import streamlit as st
+
 from trading_app.journal import Status
 from trading_app.messages import Side, Trade
+from trading_app.metrics import process_registry
 from trading_app.outbox import open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings
@@ -40,6 +43,7 @@ class Desk:
             settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox, curve=settings.curve
         )
         self.capacity = self._publisher.capacity
+        self.registry = process_registry(self._publisher)
         self._watch = Watch(settings)
         self.flow = Flow(self._publisher)
         self._log: deque[Sent] = deque(maxlen=_LOG_LENGTH)
@@ -96,3 +100,9 @@ class Desk:
                 status = self._publisher.wait(sent.trade, _POLL)
                 sent.seconds = time.time() - sent.trade.ts
                 sent.status = status
+
+
+@st.cache_resource(show_spinner=False, on_release=Desk.close)
+def shared_desk() -> Desk:
+    """The one desk of the server."""
+    return Desk(Settings.from_environ(port=8501))

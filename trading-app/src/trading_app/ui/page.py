@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from trading_app.settings import Settings
 from trading_app.ui.chart import chart
-from trading_app.ui.desk import Desk
+from trading_app.ui.desk import Desk, shared_desk
 from trading_app.ui.log import log
 from trading_app.ui.loop import loop
 from trading_app.ui.numbers import draw_numbers
@@ -18,12 +17,6 @@ STYLE = """
 :is(.st-key-buy, .st-key-sell) button, :is(.st-key-buy, .st-key-sell) button * { color: #111217; }
 :is(.st-key-buy, .st-key-sell) button:hover { filter: brightness(1.1); }
 """
-
-
-@st.cache_resource(show_spinner=False, on_release=Desk.close)
-def shared_desk() -> Desk:
-    """The one desk of the server."""
-    return Desk(Settings.from_environ(port=8501))
 
 
 @st.fragment(run_every=1.0)

@@ -1,0 +1,143 @@
+"""A counter that begins anew is a reset for a real Prometheus 3, whatever it has counted by the next scrape."""
+
+import json
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from chaos import Sidecar
+from stack import Prometheus, eventually, free_port, unavailable
+
+from metrics_sidecar.state_format import seal
+
+BUYS = 'trades_total{side="buy"}'
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    running = Sidecar(tmp_path)
+    running.start()
+    assert eventually(running.is_up)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def scrape(tmp_path: Path, sidecar: Sidecar) -> Iterator[Callable[[], Prometheus]]:
+    """Lets a fresh Prometheus scrape the sidecar."""
+    started: list[Prometheus] = []
+
+    def start() -> Prometheus:
+        prometheus = Prometheus(tmp_path / "prometheus", sidecar.url.removeprefix("http://"), free_port())
+        started.append(prometheus)
+        assert eventually(lambda: prometheus.value('up{job="metrics-sidecar"}') == 1)
+        if prometheus.major < 3:
+            unavailable("Prometheus 2 does not read created timestamps: bin/setup --test unpacks a Prometheus 3")
+        return prometheus
+
+    yield start
+    for prometheus in started:
+        prometheus.end()
+
+
+def count(sidecar: Sidecar, trades: int) -> None:
+    """Have the sidecar count so many trades more."""
+    before = sidecar.samples()[BUYS]
+    line = json.dumps({"type": "trade", "side": "buy", "qty": 1.0, "ts": 1790000000.0})
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.connect(sidecar.address)
+        push.send_string("\n".join([line] * trades))
+    assert eventually(lambda: sidecar.samples()[BUYS] == before + trades)
+
+
+def restart_unseen(sidecar: Sidecar, prometheus: Prometheus, meanwhile: Callable[[], None], trades: int) -> None:
+    """Kill the sidecar, start it again and let it count, all between two scrapes."""
+    prometheus.send(signal.SIGSTOP)
+    sidecar.end()
+    meanwhile()
+    sidecar.start()
+    assert eventually(sidecar.is_up)
+    count(sidecar, trades)
+    prometheus.send(signal.SIGCONT)
+
+
+def values(prometheus: Prometheus) -> list[float]:
+    """The values that the counter has had, without repetitions."""
+    return list(dict.fromkeys(value for _, value in prometheus.samples(BUYS)))
+
+
+def test_a_deleted_state_file_is_a_reset_even_when_the_new_total_has_passed_the_old_one(
+    sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path
+) -> None:
+    count(sidecar, 10)
+    prometheus = scrape()
+    assert eventually(lambda: prometheus.value(BUYS) == 10)
+
+    def delete_the_state() -> None:
+        for path in tmp_path.glob("sidecar.sqlite3*"):
+            path.unlink()
+
+    restart_unseen(sidecar, prometheus, delete_the_state, trades=25)
+    assert eventually(lambda: prometheus.value(BUYS) == 25)
+    assert [value for _, value in prometheus.samples(BUYS)].count(0) >= 1
+    assert prometheus.value(f"resets({BUYS}[5m])") == 1
+    assert prometheus.value("resets(trades_lost_total[5m])") == 0, "0 before and after"
+    assert prometheus.query('{__name__=~".+_created"}') == [], "they are no series"
+
+
+def test_a_restart_with_its_state_is_none(sidecar: Sidecar, scrape: Callable[[], Prometheus]) -> None:
+    count(sidecar, 10)
+    prometheus = scrape()
+    assert eventually(lambda: prometheus.value(BUYS) == 10)
+    received = prometheus.value("sidecar_messages_received_total")
+    restart_unseen(sidecar, prometheus, lambda: None, trades=25)
+    assert eventually(lambda: prometheus.value(BUYS) == 35)
+    assert prometheus.value(f"resets({BUYS}[5m])") == 0
+    assert values(prometheus)[-2:] == [10, 35]
+    # What does not survive the process did begin anew, and has passed its old value unseen.
+    assert (received, prometheus.value("sidecar_messages_received_total")) == (10, 25)
+    assert prometheus.value("resets(sidecar_messages_received_total[5m])") == 1
+
+
+def test_an_old_state_file_that_is_restored_is_a_reset(
+    sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path
+) -> None:
+    """Its birth is the same; the totals went back."""
+    count(sidecar, 10)
+    sidecar.end(signal.SIGTERM)
+    shutil.copy(tmp_path / "sidecar.sqlite3", tmp_path / "backup")
+    sidecar.start()
+    assert eventually(sidecar.is_up)
+    count(sidecar, 20)
+    prometheus = scrape()
+    assert eventually(lambda: prometheus.value(BUYS) == 30)
+    sidecar.end(signal.SIGTERM)
+    shutil.copy(tmp_path / "backup", tmp_path / "sidecar.sqlite3")
+    sidecar.start()
+    assert eventually(lambda: prometheus.value(BUYS) == 10)
+    assert prometheus.value(f"resets({BUYS}[5m])") == 1
+
+
+@pytest.mark.parametrize("age", [10 * MINUTE, 2 * HOUR, 30 * DAY])
+def test_a_fresh_prometheus_does_not_take_old_totals_for_news(
+    sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path, age: float
+) -> None:
+    count(sidecar, 1000)
+    sidecar.end(signal.SIGTERM)
+    with sqlite3.connect(tmp_path / "sidecar.sqlite3") as database:
+        database.execute("UPDATE series SET created = created - ?", (age,))
+        seal(database)
+    database.close()
+    sidecar.start()
+    assert eventually(sidecar.is_up)
+    prometheus = scrape()
+    assert eventually(lambda: len([value for _, value in prometheus.samples(BUYS) if value]) > 3)
+    assert prometheus.value(f"max_over_time(rate({BUYS}[1m])[5m:1s])") == 0
+    count(sidecar, 1)
+    assert eventually(lambda: prometheus.value(BUYS) == 1001)
+    assert prometheus.value(f"increase({BUYS}[1m])") < 10  # type: ignore[operator]
