@@ -99,10 +99,10 @@ class Delivery(RuleBasedStateMachine):
     @rule(count=st.integers(1, 9))
     def publish(self, count: int) -> None:
         for _ in range(count):
-            had_room, lost = self.journal.pending < CAPACITY, self.journal.lost
+            had_room, lost = self.journal.pending < CAPACITY, self.journal.losses.count
             trade = self.journal.append("buy", 1.0, 100.0)
             self.published.add((trade.session, trade.seq))
-            assert not had_room or self.journal.lost == lost
+            assert not had_room or self.journal.losses.count == lost
 
     @rule()
     def tidy(self) -> None:

@@ -116,7 +116,7 @@ def test_a_window_that_is_full_waits_for_commits() -> None:
 def test_a_full_journal_drops_its_oldest_segment_and_says_how_many_trades_that_were() -> None:
     publisher = Publisher(capacity=16)
     trades = publisher.publish(17)
-    assert (publisher.journal.pending, publisher.journal.lost) == (15, 2)
+    assert (publisher.journal.pending, publisher.journal.losses.count) == (15, 2)
     assert [publisher.journal.status(trade) for trade in trades[1:3]] == ["lost", "waiting"]
     assert publisher.send() == ["<3", *range(3, 18)]
 
@@ -127,7 +127,7 @@ def test_a_journal_holds_what_its_capacity_says_and_never_drops_the_newest(capac
     for number in range(1, 3 * capacity + 1):
         (trade,) = publisher.publish(1)
         journal = publisher.journal
-        assert journal.pending + journal.lost == number
+        assert journal.pending + journal.losses.count == number
         assert 7 * capacity // 8 <= journal.pending <= capacity or number <= capacity
         assert journal.status(trade) == "waiting"
 
@@ -147,14 +147,14 @@ def test_a_gap_is_told_once_however_many_segments_are_dropped() -> None:
 def test_memory_of_dropped_and_of_committed_trades_is_freed() -> None:
     publisher = Publisher(capacity=80)
     publisher.publish(80)
-    full = publisher.journal.bytes
+    full = publisher.journal.counts.bytes
     for _ in range(10):
         publisher.publish(80)
         publisher.journal.tidy()
-    assert publisher.journal.bytes <= full * 1.2
+    assert publisher.journal.counts.bytes <= full * 1.2
     publisher.commit(10_000)
     publisher.journal.tidy()
-    assert publisher.journal.bytes <= full / 5
+    assert publisher.journal.counts.bytes <= full / 5
 
 
 def test_what_was_dropped_after_it_was_sent_makes_a_gap_only_if_it_did_not_arrive() -> None:
@@ -162,7 +162,7 @@ def test_what_was_dropped_after_it_was_sent_makes_a_gap_only_if_it_did_not_arriv
     publisher.publish(8)
     publisher.send()
     publisher.publish(1)
-    assert publisher.journal.lost == 1
+    assert publisher.journal.losses.count == 1
     assert publisher.send() == [9]
     publisher.window.rewind(publisher.session, next_seq=2)
     assert publisher.send() == ["<2", *range(2, 10)]

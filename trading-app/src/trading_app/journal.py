@@ -4,34 +4,19 @@ import logging
 import secrets
 import threading
 import time
-from typing import Literal, NamedTuple
 
 from trading_app.chain import Chain, Storage
+from trading_app.counts import Counts
+from trading_app.losses import Losses, Status
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
 from trading_app.outbox import OutboxError
 from trading_app.segment import Segment
-
-type Status = Literal["waiting", "delivered", "lost"]
 
 SEGMENT_BYTES = 4 << 20
 # The sidecar forgets a session that has been idle for 30 days. A publisher leaves it long before.
 SESSION_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
-
-
-class Counts(NamedTuple):
-    """What a journal has taken and holds at one instant. All but ``bytes`` and ``created`` are numbers of trades.
-
-    ``published`` and ``lost`` count from ``created``, in Unix seconds: this process alone. ``pending`` includes what
-    earlier processes have left. ``bytes`` is what the journal takes in memory or on disk.
-    """
-
-    published: int
-    lost: int
-    pending: int
-    bytes: int
-    created: float
 
 
 class Journal:
@@ -47,13 +32,12 @@ class Journal:
     Attributes:
         lock: guards everything.
         changed: on the lock; notified when trades are committed.
-        lost: trades that were dropped before they were known to be committed.
+        losses: the trades that were dropped.
         refusal: why nothing can be appended any more.
     """
 
     def __init__(self, storage: Storage, capacity: int) -> None:
         self.capacity = capacity
-        self.lost = 0
         self.refusal: str | None = None
         self._make_lock()
         self._segment_trades = max(1, capacity // 8)
@@ -63,7 +47,7 @@ class Journal:
         # Trades numbered in this process's sessions before the newest.
         self._numbered_before = 0
         self._committed: dict[str, int] = {}
-        self._lost: list[tuple[str, range]] = []
+        self.losses = Losses()
         # Old name, first number: new name.
         self._renumbered: dict[str, tuple[int, str]] = {}
         self._session_ends = time.time() + SESSION_SECONDS
@@ -126,8 +110,7 @@ class Journal:
                 try:
                     self.append(trade.side, trade.qty, trade.ts, trade.symbol, trade.price)
                 except OutboxError as error:
-                    self.lost += len(trades) - number
-                    self._lost.append((old, range(trade.seq, trades[-1].seq + 1)))
+                    self.losses.add(old, range(trade.seq, trades[-1].seq + 1))
                     log.error("%s; %d trades are dropped", error, len(trades) - number)  # noqa: TRY400
                     break
             self._numbered_before += published - self._published
@@ -148,12 +131,13 @@ class Journal:
         self._make_lock()
         self._chain.disown()
 
-    def close(self) -> int:
-        """Release the storage, where what is not committed stays; return how many trades that are."""
+    def close(self) -> None:
+        """Release the storage, where what is not committed stays."""
         with self.lock:
             self.refusal = self.refusal or "the publisher is closed"
             self._chain.close(with_tail=self.is_idle)
-            return self.pending
+            if pending := self.pending:
+                log.warning("closed with %d trades that the sidecar has not committed; %s", pending, self._chain.fate)
 
     @property
     def pending(self) -> int:
@@ -162,21 +146,10 @@ class Journal:
             return sum(map(self._pending, self._chain))
 
     @property
-    def bytes(self) -> int:
-        """What the journal takes in memory or on disk."""
-        with self.lock:
-            return self._chain.bytes
-
-    @property
     def counts(self) -> Counts:
         """All numbers of one instant."""
         with self.lock:
-            return Counts(self._published, self.lost, self.pending, self._chain.bytes, self._created)
-
-    @property
-    def fate(self) -> str:
-        """What becomes of pending trades after a close."""
-        return self._chain.fate
+            return Counts(self._published, self.losses.count, self.pending, self._chain.bytes, self._created)
 
     @property
     def head(self) -> Segment:
@@ -221,8 +194,7 @@ class Journal:
         with self.lock:
             if self.is_waiting(trade.session, trade.seq, trade.seq + 1):
                 return "waiting"
-            lost = any(session == trade.session and trade.seq in seqs for session, seqs in self._lost)
-            return "lost" if lost else "delivered"
+            return "lost" if trade in self.losses else "delivered"
 
     def _make_lock(self) -> None:
         self.lock = threading.RLock()
@@ -249,9 +221,9 @@ class Journal:
         return self._chain.tail
 
     def _roll(self, session: str, first_seq: int) -> None:
-        numbered = self._chain.tail.next_seq - first_seq
+        next_seq = self._chain.tail.next_seq
         self._chain.roll(session, first_seq)
-        self._numbered_before += numbered
+        self._numbered_before += next_seq - first_seq
         self._remove_committed()
 
     def _set_roll(self) -> None:
@@ -269,11 +241,7 @@ class Journal:
         """Drop the oldest segments until so many trades wait, or fewer."""
         while self.pending > pending:
             segment = self._chain.oldest
-            lost = range(segment.next_seq - self._pending(segment), segment.next_seq)
-            self.lost += len(lost)
-            if self._lost and (self._lost[-1][0], self._lost[-1][1].stop) == (segment.session, lost.start):
-                lost = range(self._lost.pop()[1].start, lost.stop)
-            self._lost.append((segment.session, lost))
+            self.losses.add(segment.session, range(segment.next_seq - self._pending(segment), segment.next_seq))
             self._chain.empty_oldest()
             self.changed.notify_all()
 

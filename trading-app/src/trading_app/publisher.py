@@ -7,8 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, SupportsFloat
 
+from trading_app.counts import Counts
 from trading_app.curve import load_keys, warn_if_exposed
-from trading_app.journal import Counts, Journal, Status
+from trading_app.journal import Journal
+from trading_app.losses import Status
 from trading_app.messages import Side, Trade, check_price, check_qty, check_side, check_symbol
 from trading_app.outbox import Outbox
 from trading_app.segment import Memory
@@ -103,7 +105,7 @@ class TradePublisher:
 
         Some of them may have been: what the sidecar missed for good is in its ``trades_lost_total``.
         """
-        return self._journal.lost
+        return self._journal.losses.count
 
     @property
     def counts(self) -> Counts:

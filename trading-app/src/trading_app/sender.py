@@ -204,8 +204,7 @@ class Sender:
         self._moved_at = now
 
     def _close(self) -> None:
-        if pending := self._journal.close():
-            log.warning("closed with %d trades that the sidecar has not committed; %s", pending, self._journal.fate)
+        self._journal.close()
         self._client.close()
         self._outlet.close()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from trading_app.journal import Status
+from trading_app.losses import Status
 from trading_app.messages import Side, Trade
 from trading_app.metrics import process_registry
 from trading_app.outbox import open_outbox

@@ -1,0 +1,24 @@
+"""What became of trades, and which of them a journal has dropped."""
+
+from typing import Literal
+
+from trading_app.messages import Trade
+
+type Status = Literal["waiting", "delivered", "lost"]
+
+
+class Losses:
+    """Remembers which trades were dropped before they were known to be committed, and how many that are."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._runs: list[tuple[str, range]] = []
+
+    def add(self, session: str, seqs: range) -> None:
+        self.count += len(seqs)
+        if self._runs and (self._runs[-1][0], self._runs[-1][1].stop) == (session, seqs.start):
+            seqs = range(self._runs.pop()[1].start, seqs.stop)
+        self._runs.append((session, seqs))
+
+    def __contains__(self, trade: Trade) -> bool:
+        return any(session == trade.session and trade.seq in seqs for session, seqs in self._runs)
