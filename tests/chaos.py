@@ -512,7 +512,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the disturbances (random)")
     arguments = parser.parse_args()
     plan = Plan(arguments.trades, arguments.sidecar_kills, arguments.publisher_kills, arguments.seed)
-    print(f"{plan.trades:,} trades from {PUBLISHERS} publishers, seed {plan.seed}")
+    print(f"{plan.trades:,} trades, seed {plan.seed}")
     failed = 0
     for name in arguments.scenario or SCENARIOS:
         print(f"{name}: {SCENARIOS[name].__doc__}")

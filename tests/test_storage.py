@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,30 @@ from trading_app.publisher import TradePublisher
 
 TOTAL = "sum(trades_total)"
 UP = 'up{job="metrics-sidecar"}'
+
+
+class Stored:
+    """A sidecar, scraped by Prometheus, which sends what it has to VictoriaMetrics."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sidecar = Sidecar(folder)
+        self.sidecar.start()
+        self.victoria = VictoriaMetrics(folder / "victoria", free_port())
+        target = self.sidecar.url.removeprefix("http://")
+        self.prometheus = Prometheus(folder / "prometheus", target, free_port(), storage=self.victoria.address)
+
+    @property
+    def databases(self) -> list[Database]:
+        return [self.prometheus, self.victoria]
+
+    def total(self) -> float:
+        """What the sidecar itself says."""
+        return sum(value for name, value in self.sidecar.samples().items() if name.startswith("trades_total"))
+
+    def end(self) -> None:
+        for database in self.databases:
+            database.end()
+        self.sidecar.close()
 
 
 class Load:
@@ -31,74 +55,59 @@ class Load:
             self._publisher.publish("buy")
             self.published += 1
 
-    def stop(self) -> int:
-        """How many trades that were, all of them counted."""
+    def go_on(self) -> None:
+        """Publish for longer than a batch waits to be sent."""
+        enough = self.published + 400
+        assert eventually(lambda: self.published > enough)
+
+    def stop(self) -> None:
+        """Stop when all is counted."""
         self._stop.set()
         self._thread.join()
-        assert self._publisher.flush(20)
+        assert self._publisher.flush(30)
         self._publisher.close()
-        return self.published
 
 
-class Stored:
-    """A sidecar under load, scraped by Prometheus, which sends what it has to VictoriaMetrics."""
-
-    def __init__(self, folder: Path) -> None:
-        self.sidecar = Sidecar(folder)
-        self.sidecar.start()
-        self.victoria = VictoriaMetrics(folder / "victoria", free_port())
-        target = self.sidecar.url.removeprefix("http://")
-        self.prometheus = Prometheus(folder / "prometheus", target, free_port(), storage=self.victoria.address)
-        self.load = Load(self.sidecar)
-
-    @property
-    def databases(self) -> list[Database]:
-        return [self.prometheus, self.victoria]
-
-    def end(self) -> None:
-        self.load.stop()
-        for database in self.databases:
-            database.end()
-        self.sidecar.close()
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> Iterator[Stored]:
-    running = Stored(tmp_path)
-    assert eventually(lambda: all(database.value(TOTAL) for database in running.databases))
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    running = Stored(tmp_path_factory.mktemp("stored"))
     yield running
     running.end()
 
 
-@pytest.mark.parametrize("killed", [lambda stored: stored.victoria, lambda stored: stored.prometheus], ids=["v", "p"])
-def test_after_a_kill_under_load_both_answer_the_same_totals(
-    stored: Stored, killed: Callable[[Stored], Database]
-) -> None:
-    database = killed(stored)
+@pytest.fixture
+def load(stored: Stored) -> Iterator[Load]:
+    running = Load(stored.sidecar)
+    assert eventually(lambda: all(database.value(TOTAL) for database in stored.databases))
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("name", ["victoria", "prometheus"])
+def test_after_a_kill_under_load_both_answer_the_same_totals(stored: Stored, load: Load, name: str) -> None:
+    database: Database = getattr(stored, name)
     database.end()
-    # The load goes on for longer than the time in which a batch is sent.
-    went_on = stored.load.published + 500
-    assert eventually(lambda: stored.load.published > went_on)
+    before = stored.total()
+    load.go_on()
     assert database.value(TOTAL) is None
     database.start()
-    went_on = stored.load.published + 500
-    assert eventually(lambda: (database.value(TOTAL) or 0) > went_on)
-    published = stored.load.stop()
-    for each in stored.databases:
-        assert eventually(lambda each=each: each.value(TOTAL) == published), each.value(TOTAL)  # type: ignore[misc]
+    assert eventually(lambda: (database.value(TOTAL) or 0) > before)
+    load.stop()
+    total = stored.total()
+    assert total > before
+    assert eventually(lambda: [each.value(TOTAL) for each in stored.databases] == [total] * 2)
 
 
-def test_what_victoria_metrics_missed_while_it_was_away_it_gets_later(stored: Stored) -> None:
+def test_what_victoria_metrics_missed_while_it_was_away_it_gets_later(stored: Stored, load: Load) -> None:
     """Prometheus keeps what it could not send: no scrape is missing."""
     stored.victoria.end()
     away = time.time()
-    went_on = stored.load.published + 500
-    assert eventually(lambda: stored.load.published > went_on)
+    load.go_on()
     back = time.time()
     stored.victoria.start()
-    scraped = [at for at, _ in stored.prometheus.samples(UP) if away <= at <= back]
+    scraped = {at for at, _ in stored.prometheus.samples(UP) if away <= at <= back}
     assert len(scraped) > 1
-    assert eventually(lambda: set(scraped) <= {at for at, _ in stored.victoria.samples(UP)})
+    assert eventually(lambda: scraped <= {at for at, _ in stored.victoria.samples(UP)})
 
 
 def test_the_configuration_with_storage_is_the_other_one_and_remote_write() -> None:

@@ -144,10 +144,10 @@ def test_every_scrape_adds_up_while_threads_publish(sidecar: FakeSidecar) -> Non
         assert shown(registry) == (4_000, 0, 0)
 
 
-@pytest.fixture(params=["api", "ui"])
-def target(request: pytest.FixtureRequest, sidecar: FakeSidecar) -> Iterator[str]:
-    """The address of a program's metrics."""
-    with running(request.param, sidecar) as url:
+@pytest.fixture(scope="module", params=["api", "ui"])
+def target(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the metrics of a program that publishes nothing."""
+    with running(request.param, FakeSidecar()) as url:
         yield f"{url}/metrics"
 
 
