@@ -47,6 +47,16 @@ def test_bin_dev_sets_up_starts_and_stops(workspace: Workspace) -> None:
     assert (workspace.folder / ".data/sidecar.sqlite3").exists()
 
 
+def test_bin_dev_tells_its_options_before_it_sets_anything_up(workspace: Workspace) -> None:
+    for option, status in (("--help", 0), ("--no-stak", 1)):
+        said = subprocess.run(
+            ["bin/dev", option], cwd=workspace.folder, capture_output=True, text=True, check=False, timeout=10
+        )
+        assert said.returncode == status
+        assert "--no-stack" in said.stdout
+    assert not (workspace.folder / ".venv").exists()
+
+
 @pytest.mark.parametrize("module", ["guard", "reloader", "server"])
 def test_what_both_projects_hold_is_the_same(module: str) -> None:
     """Neither imports the other."""
