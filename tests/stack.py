@@ -79,6 +79,14 @@ def get(url: str) -> str:
         return ""
 
 
+def bare_environ() -> dict[str, str]:
+    """The environment of a person who has activated nothing."""
+    environ = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    active = str(Path(sys.executable).parent)
+    environ["PATH"] = ":".join(folder for folder in environ["PATH"].split(":") if folder != active)
+    return environ
+
+
 def make_keys(folder: Path, *names: str) -> Path:
     """Run ``bin/keys`` for a workspace in ``folder``, and return where it makes the certificates."""
     (folder / "bin").mkdir(exist_ok=True)
