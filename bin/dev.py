@@ -21,7 +21,13 @@ from honcho.printer import Printer
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "infra/prometheus"
-CONTAINER_ADDRESSES = {"metrics-sidecar:8001": "SIDECAR_PORT", "ui:8501": "UI_PORT", "api:8000": "API_PORT"}
+# What the shipped configuration names, and the settings that say where it is on this machine.
+TARGETS = {
+    "metrics-sidecar:8001": "SIDECAR_PORT",
+    "ui:8501": "UI_PORT",
+    "api:8000": "API_PORT",
+    "localhost:9090": "PROMETHEUS_PORT",
+}
 PROGRAMS_IN_CONTAINERS = "docker-compose.programs.yml"
 LAST_LINES = 5
 
@@ -96,11 +102,12 @@ def prometheus(program: str, settings: Mapping[str, str]) -> Stack:
             f"Another program has port {port}. If it is Debian's service: sudo systemctl disable --now prometheus"
         )
     folder = ROOT / ".data"
-    configure(folder / "prometheus-config", settings)
+    configure(folder / "prometheus-config", {**settings, "PROMETHEUS_PORT": str(port)})
     arguments = [
         f"--config.file={folder / 'prometheus-config/prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--storage.tsdb.retention.size=4GB",
         "--log.level=warn",
     ]
     command = f"exec {shlex.join([program, *arguments])}"
@@ -119,7 +126,7 @@ def configure(folder: Path, settings: Mapping[str, str]) -> None:
     for path in SHIPPED.iterdir():
         (folder / path.name).symlink_to(path)
     text = (SHIPPED / "prometheus.yml").read_text()
-    for address, key in CONTAINER_ADDRESSES.items():
+    for address, key in TARGETS.items():
         port = settings.get(key) or address.partition(":")[2]
         text = re.sub(rf"\b{address}\b", f"localhost:{port}", text)
     (folder / "prometheus.yml").unlink()

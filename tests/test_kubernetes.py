@@ -1,7 +1,9 @@
 """The Kubernetes manifests: rendered, held against schemas, and their pod run as processes. No cluster is needed."""
 
+import base64
 import copy
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,10 @@ import kubernetes_validate
 import pytest
 import yaml
 from pod import Pod
-from stack import ROOT, Workspace, eventually, get, tool
+from stack import ROOT, Workspace, eventually, get, make_keys, tool
+
+from metrics_sidecar.curve import Keys
+from trading_app.curve import load_keys
 
 INFRA = ROOT / "infra"
 OVERLAYS = ["base", "dev", "curve"]
@@ -166,6 +171,40 @@ def test_every_container_is_restricted(rendered: dict[str, Resources], overlay: 
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["resources"]["limits"]["memory"] == "256Mi"
+
+
+def test_the_documented_secrets_are_the_keys_that_the_pod_of_curve_needs(
+    rendered: dict[str, Resources], tmp_path: Path
+) -> None:
+    """The commands of docs/scaling.md, and what Kubernetes mounts of their secrets."""
+    make_keys(tmp_path, "api", "bot-1")
+    commands = re.findall(r"^kubectl create secret .*", (ROOT / "docs/scaling.md").read_text(), re.MULTILINE)
+    secrets = {}
+    for command in commands:
+        made = subprocess.run(
+            [*command.split(), "--dry-run=client", "--output=json"], cwd=tmp_path, capture_output=True, check=True
+        )
+        secret = json.loads(made.stdout)
+        secrets[secret["metadata"]["name"]] = secret["data"]
+    volumes = {
+        volume["name"]: volume
+        for volume in only(rendered["curve"], "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    }
+    server, client = tmp_path / "server", tmp_path / "client"
+    for source in volumes["sidecar-curve"]["projected"]["sources"]:
+        mount(secrets[source["secret"]["name"]], source["secret"].get("items"), server)
+    mount(secrets[volumes["trading-api-curve"]["secret"]["secretName"]], None, client)
+    keys = Keys(server)
+    assert keys.allow(load_keys(client).public.decode())
+    assert len(list((server / "clients").iterdir())) == 2
+
+
+def mount(data: dict[str, str], items: list[dict[str, str]] | None, folder: Path) -> None:
+    for item in items or [{"key": key, "path": key} for key in data]:
+        path = folder / item["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(data[item["key"]]))
+        path.chmod(0o440)
 
 
 @pytest.fixture(params=["base", "dev"])
