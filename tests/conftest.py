@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,11 +23,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def honcho(workspace: Workspace) -> Iterator[Callable[..., Honcho]]:
-    """Starts ``honcho start``, for all programs or the named ones."""
+    """Starts ``honcho start``, for all programs or the named ones, or what `Honcho` takes instead."""
     started: list[Honcho] = []
 
-    def start(*programs: str) -> Honcho:
-        started.append(Honcho(workspace, *programs))
+    def start(*programs: str, **options: Any) -> Honcho:
+        started.append(Honcho(workspace, *programs, **options))
         return started[-1]
 
     yield start

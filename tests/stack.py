@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -98,6 +98,14 @@ def get(url: str) -> str:
         return ""
 
 
+def bare_environ() -> dict[str, str]:
+    """The environment of a person who has activated nothing."""
+    environ = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
+    active = str(Path(sys.executable).parent)
+    environ["PATH"] = ":".join(folder for folder in environ["PATH"].split(":") if folder != active)
+    return environ
+
+
 def make_keys(folder: Path, *names: str) -> Path:
     """Run ``bin/keys`` for a workspace in ``folder``, and return where it makes the certificates."""
     (folder / "bin").mkdir(exist_ok=True)
@@ -165,20 +173,25 @@ class Workspace:
 
 
 class Honcho:
-    """``honcho start`` in a workspace, for all its programs or the named ones."""
+    """``honcho start`` in a workspace, for all its programs or the named ones.
 
-    def __init__(self, workspace: Workspace, *programs: str) -> None:
+    ``command`` is another command that starts them, and ``path`` where it finds its tools.
+    """
+
+    def __init__(
+        self, workspace: Workspace, *programs: str, command: Sequence[str] = ("honcho", "start"), path: str = ""
+    ) -> None:
         self._output = workspace.folder / f"honcho-{'-'.join(programs) or 'all'}.log"
         # The copied sources come before the ones that the environment has installed.
         sources = [str(workspace.folder / project / "src") for project in ("metrics-sidecar", "trading-app")]
         environ = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{path or os.environ['PATH']}",
             "PYTHONPATH": ":".join(sources),
         }
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                ["honcho", "start", *programs],
+                [*command, *programs],
                 cwd=workspace.folder,
                 env=environ,
                 stdout=output,
@@ -197,7 +210,15 @@ class Honcho:
 
     def ctrl_c(self) -> int:
         """What the keys do in a terminal: the foreground group gets the signal."""
-        os.killpg(self._process.pid, signal.SIGINT)
+        return self.stop(signal.SIGINT)
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send the signal to the foreground group and wait for the end; the exit status."""
+        os.killpg(self._process.pid, number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; the exit status."""
         return self._process.wait(30)
 
     def end(self) -> None:

@@ -1,15 +1,18 @@
 """The stack in containers, as Docker Compose itself reads the files; no Docker engine is needed for that."""
 
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
-import tomllib
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from stack import ROOT, Workspace, tool
+from stack import ROOT, Workspace, bare_environ, eventually, free_port, get, tool
 
 STACK = "infra/docker-compose.yml"
 PROGRAMS = "infra/docker-compose.programs.yml"
@@ -63,13 +66,54 @@ def test_prometheus_finds_the_side_car_on_the_host(workspace: Workspace) -> None
     assert volumes(services["grafana"]) == {"grafana": "/var/lib/grafana"}
 
 
-def test_grafana_is_readable_for_all_and_has_its_password_from_dot_env(workspace: Workspace) -> None:
+def test_grafana_is_readable_for_all_and_gets_its_password_alone(workspace: Workspace) -> None:
+    """A secret is a file: Compose can copy nothing else into a container whose root is read-only."""
+    setup = subprocess.run(["bin/setup"], cwd=workspace.folder, env=bare_environ(), check=False)
+    assert setup.returncode == 0
+    stack = model(workspace, STACK)
+    grafana = stack["services"]["grafana"]
+    assert {key for key in grafana["environment"] if not key.startswith("GF_")} == set()
+    assert grafana["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in grafana["environment"], "the default may only look"
+    (secret,) = grafana["secrets"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret['source']}"
+    file = Path(stack["secrets"][secret["source"]]["file"])
+    assert re.fullmatch("[0-9a-f]{24}", file.read_text())
+    # Grafana's own user reads the file; on the host its folder is closed.
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_password_in_the_dot_env_of_an_earlier_version_is_kept(workspace: Workspace) -> None:
     with (workspace.folder / ".env").open("a") as env:
-        env.write("\nGF_SECURITY_ADMIN_PASSWORD=a secret\n")
-    environment = model(workspace, STACK)["services"]["grafana"]["environment"]
-    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "a secret"
-    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
-    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment, "the default may only look"
+        env.write("\nGF_SECURITY_ADMIN_PASSWORD=ours\n")
+    subprocess.run(["bin/setup"], cwd=workspace.folder, env=bare_environ(), check=True)
+    assert (workspace.folder / ".secrets/grafana-password").read_text() == "ours"
+
+
+def test_every_container_has_as_few_rights_as_it_needs(workspace: Workspace) -> None:
+    """So it was run on a real engine once: all five stay healthy within these limits."""
+    for name, service in model(workspace, STACK, PROGRAMS)["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) == 256 * 1024 * 1024, name
+        assert service["pids_limit"] == 256, name
+
+
+def test_prometheus_takes_its_command_and_bounds_what_it_keeps(workspace: Workspace, tmp_path: Path) -> None:
+    program = tool("prometheus", "apt-get install prometheus")
+    command = model(workspace, STACK)["services"]["prometheus"]["command"]
+    here = {"/etc/prometheus": str(ROOT / "infra/prometheus"), "/prometheus": str(tmp_path)}
+    arguments = [re.sub(r"(?<==)(/etc)?/prometheus", lambda found: here[found[0]], part) for part in command]
+    url = f"http://127.0.0.1:{workspace.prometheus_port}"
+    with subprocess.Popen(
+        [program, *arguments, f"--web.listen-address={url.removeprefix('http://')}"], stderr=subprocess.DEVNULL
+    ) as process:
+        assert eventually(lambda: get(f"{url}/-/ready"))
+        retention = json.loads(get(f"{url}/api/v1/status/runtimeinfo"))["data"]["storageRetention"]
+        process.terminate()
+    assert re.fullmatch(r"15d or 4(\.\d+)?Gi?B", retention)
 
 
 def test_the_shipped_files_are_where_the_programs_look_for_them(workspace: Workspace) -> None:
@@ -128,16 +172,16 @@ def test_with_the_programs_the_side_car_is_a_container(workspace: Workspace) -> 
 def test_state_and_outboxes_are_volumes(workspace: Workspace) -> None:
     services = model(workspace, STACK, PROGRAMS)["services"]
     assert volumes(services["metrics-sidecar"]) == {"sidecar-state": "/var/lib/metrics-sidecar"}
-    assert "SIDECAR_STATE=/var/lib/metrics-sidecar/" in dockerfile("metrics-sidecar")
+    assert Dockerfile("metrics-sidecar").environ()["SIDECAR_STATE"].startswith("/var/lib/metrics-sidecar/")
     assert volumes(services["ui"]) == volumes(services["api"]) == {"outbox": "/var/lib/trading-app"}
-    assert "WEBAPP_OUTBOX=/var/lib/trading-app/" in dockerfile("trading-app")
+    assert Dockerfile("trading-app").environ()["WEBAPP_OUTBOX"].startswith("/var/lib/trading-app/")
 
 
 def test_every_container_comes_back_and_tells_its_health(workspace: Workspace) -> None:
     for name, service in model(workspace, STACK, PROGRAMS, STORAGE)["services"].items():
         assert service["restart"] == "unless-stopped", name
         if "build" in service:
-            assert "HEALTHCHECK" in dockerfile(Path(service["build"]["context"]).name), name
+            assert "HEALTHCHECK" in Dockerfile(Path(service["build"]["context"]).name).final, name
         else:
             assert service["healthcheck"]["test"], name
             assert service["image"].rpartition(":")[2][-1].isdigit(), f"{name} has no pinned version"
@@ -149,54 +193,113 @@ def test_a_mistake_in_the_files_would_be_found(workspace: Workspace) -> None:
     assert "healthchecks" in compose(workspace.folder, STACK).stderr
 
 
-def test_without_dot_env_the_missing_file_is_named(workspace: Workspace) -> None:
-    (workspace.folder / ".env").unlink()
-    assert f"{workspace.folder}/.env not found" in compose(workspace.folder, STACK).stderr
+class Dockerfile:
+    """A project's Dockerfile: its two stages as lists of arguments by instruction."""
+
+    def __init__(self, project: str) -> None:
+        text = (ROOT / project / "Dockerfile").read_text().replace("\\\n", "")
+        _, build, final = re.split(r"^FROM .*\n", text, flags=re.MULTILINE)
+        self.build, self.final = self._read(build), self._read(final)
+
+    def _read(self, stage: str) -> dict[str, list[str]]:
+        read: dict[str, list[str]] = {}
+        for line in stage.splitlines():
+            if line and not line.startswith("#"):
+                instruction, _, arguments = line.partition(" ")
+                read.setdefault(instruction, []).append(arguments)
+        return read
+
+    def environ(self) -> dict[str, str]:
+        """What both stages set. Without it uv would load everything anew, and compile it."""
+        pairs = [pair for stage in (self.build, self.final) for line in stage["ENV"] for pair in shlex.split(line)]
+        environ = dict(pair.split("=", 1) for pair in pairs)
+        del environ["UV_NO_CACHE"], environ["UV_COMPILE_BYTECODE"]
+        return environ
+
+
+class Image:
+    """What the Dockerfile builds, below ``root`` instead of ``/``, from the files that .dockerignore lets through."""
+
+    def __init__(self, project: str, root: Path) -> None:
+        self.dockerfile = Dockerfile(project)
+        self.root = root
+        self.environ = {key: self._here(value) for key, value in self.dockerfile.environ().items()}
+        uv = Path(tool("uv", "bin/setup installs it into .tools/uv")).parent
+        host = f"{sys.base_prefix}/bin:{os.environ['PATH']}:{uv}"
+        self.environ["PATH"] = self.environ["PATH"].replace("/opt/", f"{root}/opt/").replace("$PATH", host)
+        context, build = root / "context", root / "build"
+        allowed = [line[1:] for line in (ROOT / project / ".dockerignore").read_text().splitlines() if line[0] == "!"]
+        for name in allowed:
+            copy(ROOT / project / name, context / name)
+        for folder in ("build", "opt", f"var/lib/{project}"):
+            (root / folder).mkdir(parents=True)
+        for arguments in self.dockerfile.build["COPY"]:
+            if not arguments.startswith("--from"):
+                *names, target = arguments.split()
+                for name in names:
+                    copy(context / name, build / (name if target in {".", "./"} else target))
+        for command in self.dockerfile.build["RUN"]:
+            ran = subprocess.run(
+                ["sh", "-ec", command],
+                cwd=build,
+                env={**os.environ, **self.environ},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            assert ran.returncode == 0, ran.stdout
+
+    def _here(self, value: str) -> str:
+        return re.sub(r"^/(?=opt/|var/)", f"{self.root}/", value)
+
+    def command(self, port: int) -> tuple[list[str], dict[str, str]]:
+        """The program and its environment, with state below the root."""
+        (command,) = self.dockerfile.final["CMD"]
+        sidecar = {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}"}
+        return json.loads(command), {**self.environ, **sidecar, "PORT": str(port), "HOME": str(self.root)}
+
+    def is_healthy(self, port: int) -> bool:
+        """Run the image's health check."""
+        check = self.dockerfile.final["HEALTHCHECK"][0].partition("CMD ")[2]
+        exposed = self.dockerfile.final["EXPOSE"][0].split()
+        asked = [part for part in exposed if part in check]
+        assert len(asked) == 1
+        command = [part.replace(asked[0], str(port)) for part in json.loads(check)]
+        return subprocess.run(command, env=self.environ, capture_output=True, check=False).returncode == 0
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy2(source, target)
 
 
 @pytest.mark.parametrize("project", PROJECTS)
-def test_an_image_is_made_from_the_lock_and_does_not_run_as_root(project: str) -> None:
-    text = dockerfile(project)
-    assert "--require-hashes --requirement requirements.txt" in text
-    user = text.rpartition("\nUSER ")[2].split()[0]
-    assert user.isdigit()
-    assert user != "0"
+def test_an_image_holds_all_that_its_program_needs_and_asks_it_for_its_health(project: str, tmp_path: Path) -> None:
+    image = Image(project, tmp_path)
+    port = free_port()
+    command, environ = image.command(port)
+    assert not image.is_healthy(port)
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert eventually(lambda: image.is_healthy(port), timeout=60)
+        process.terminate()
+    state = image.environ.get("SIDECAR_STATE") or image.environ["WEBAPP_OUTBOX"]
+    assert Path(state).exists()
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_an_image_has_the_uv_of_the_lock_and_does_not_run_as_root(project: str) -> None:
+    dockerfile = Dockerfile(project)
     locked = (ROOT / "requirements-uv.txt").read_text().partition("uv==")[2].split()[0]
-    assert f"ghcr.io/astral-sh/uv:{locked} " in text
-
-
-@pytest.mark.parametrize("project", PROJECTS)
-def test_an_image_runs_its_program_and_asks_it_for_its_health(project: str) -> None:
-    text = dockerfile(project)
-    scripts = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]["scripts"]
-    (command,) = json.loads(text.rpartition("\nCMD ")[2])
-    assert command == project
-    assert command in scripts
-    ports = text.partition("\nEXPOSE ")[2].splitlines()[0].split()
-    asked = re.search(r"HTTPConnection\('127.0.0.1', (\d+)", text)
-    assert asked
-    assert asked[1] in ports
-    state = re.search(r"(?:SIDECAR_STATE|WEBAPP_OUTBOX)=(/var/lib/[\w-]+)/", text)
-    assert state
-    assert re.search(rf"install --directory --owner=\w+ {state[1]}\n", text)
-    venv = re.search(r"VIRTUAL_ENV=(\S+)", text)
-    assert venv
-    assert f'PATH="{venv[1]}/bin:$PATH"' in text
-    assert " HOST=0.0.0.0 " in text
-
-
-@pytest.mark.parametrize("project", PROJECTS)
-def test_an_image_gets_every_file_that_it_copies(project: str) -> None:
-    copied = {
-        name
-        for line in dockerfile(project).splitlines()
-        if line.startswith("COPY ") and "--from" not in line
-        for name in line.split()[1:-1]
-    }
-    allowed = {line[1:] for line in (ROOT / project / ".dockerignore").read_text().splitlines() if line[0] == "!"}
-    assert copied == allowed
-    assert all((ROOT / project / name).exists() for name in copied)
-
-
-def dockerfile(project: str) -> str:
-    return (ROOT / project / "Dockerfile").read_text()
+    assert f"--from=ghcr.io/astral-sh/uv:{locked} " in dockerfile.build["COPY"][0]
+    (user,) = dockerfile.final["USER"]
+    assert int(user) > 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -11,17 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack import ROOT, Workspace, eventually, get, tool
+from stack import ROOT, Workspace, bare_environ, eventually, get, tool
 
 PROJECTS = ["metrics-sidecar", "trading-app"]
-
-
-def bare_environ() -> dict[str, str]:
-    """The environment of a person who has activated nothing."""
-    environ = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
-    active = str(Path(sys.executable).parent)
-    environ["PATH"] = ":".join(folder for folder in environ["PATH"].split(":") if folder != active)
-    return environ
 
 
 def test_bin_dev_sets_up_starts_and_stops(workspace: Workspace) -> None:
@@ -47,6 +38,16 @@ def test_bin_dev_sets_up_starts_and_stops(workspace: Workspace) -> None:
     assert (workspace.folder / ".data/sidecar.sqlite3").exists()
 
 
+def test_bin_dev_tells_its_options_before_it_sets_anything_up(workspace: Workspace) -> None:
+    for option, status in (("--help", 0), ("--no-stak", 1)):
+        said = subprocess.run(
+            ["bin/dev", option], cwd=workspace.folder, capture_output=True, text=True, check=False, timeout=10
+        )
+        assert said.returncode == status
+        assert "--no-stack" in said.stdout
+    assert not (workspace.folder / ".venv").exists()
+
+
 @pytest.mark.parametrize("module", ["guard", "reloader", "server"])
 def test_what_both_projects_hold_is_the_same(module: str) -> None:
     """Neither imports the other."""
@@ -57,17 +58,16 @@ def test_what_both_projects_hold_is_the_same(module: str) -> None:
     assert sidecar == app
 
 
-def test_bin_setup_keeps_a_dot_env_and_makes_a_missing_one(workspace: Workspace) -> None:
-    ours = (workspace.folder / ".env").read_text()
+def test_bin_setup_keeps_what_is_there_and_makes_what_is_missing(workspace: Workspace) -> None:
+    env, password = workspace.folder / ".env", workspace.folder / ".secrets/grafana-password"
+    ours = env.read_text()
     setup(workspace.folder)
-    assert (workspace.folder / ".env").read_text() == ours
-    (workspace.folder / ".env").unlink()
+    assert env.read_text() == ours
+    made = password.read_text()
+    env.unlink()
     setup(workspace.folder)
-    made, _, password = (workspace.folder / ".env").read_text().rpartition("=")
-    example, _, placeholder = (ROOT / ".env.example").read_text().rpartition("=")
-    assert made == example
-    assert placeholder == "change-me\n"
-    assert re.fullmatch(r"[0-9a-f]{24}\n", password)
+    assert env.read_text() == (ROOT / ".env.example").read_text()
+    assert password.read_text() == made
 
 
 def setup(folder: Path) -> None:

@@ -1,0 +1,144 @@
+"""A pod of a rendered StatefulSet as processes, started and stopped in the order in which Kubernetes does it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stack import eventually, free_port, get
+
+# What the images run when a container names no command.
+PROGRAMS = {"trading-telemetry/metrics-sidecar": "metrics-sidecar", "trading-telemetry/trading-app": "trading-app"}
+
+
+class Container:
+    """One container: a process with its environment, its volumes, a read-only root and no capabilities."""
+
+    def __init__(self, spec: dict[str, Any], pod: "Pod") -> None:
+        self.name: str = spec["name"]
+        self._spec = spec
+        self._pod = pod
+        self._log = pod.folder / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = self._spec.get("command", [PROGRAMS[self._spec["image"].partition(":")[0]]])
+        environ = {entry["name"]: self._pod.translate(entry["value"]) for entry in self._spec["env"]}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._restrictions(), *program],
+                cwd="/",
+                env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _restrictions(self) -> list[str]:
+        """Those of its security context that root can put on a process."""
+        if os.geteuid():
+            return []
+        context = self._spec["securityContext"]
+        assert context["readOnlyRootFilesystem"]
+        assert context["capabilities"]["drop"] == ["ALL"]
+        volumes = [self._pod.volumes[mount["mountPath"]] for mount in self._spec["volumeMounts"]]
+        binds = "".join(f"mount --bind {volume} {volume} && " for volume in volumes)
+        drop = "setpriv --bounding-set=-all --inh-caps=-all --no-new-privs"
+        return ["unshare", "--mount", "sh", "-c", f'{binds}mount -o remount,bind,ro / && exec {drop} "$@"', "sh"]
+
+    def answers(self, probe: str) -> bool:
+        asked = self._spec[probe]
+        kind = "httpGet" if "httpGet" in asked else "tcpSocket"
+        url = f"http://127.0.0.1:{self._pod.port(asked[kind]['port'])}"
+        return bool(get(url + asked[kind].get("path", "/openapi.json")))
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process
+        os.killpg(self._process.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        assert self._process
+        return self._process.wait(timeout)
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+
+class Pod:
+    """The pod of ``spec``, with its volumes below ``folder`` and with ports of its own."""
+
+    def __init__(self, spec: dict[str, Any], folder: Path) -> None:
+        self.folder = folder
+        self._spec = spec
+        containers = [*spec["initContainers"], *spec["containers"]]
+        self._ports = {"5555": free_port()}
+        self._names: dict[str, str] = {}
+        for container in containers:
+            for port in container["ports"]:
+                self._ports[str(port["containerPort"])] = free_port()
+                self._names[port["name"]] = str(port["containerPort"])
+        self.volumes = {
+            mount["mountPath"]: str(folder / mount["name"])
+            for container in containers
+            for mount in container["volumeMounts"]
+        }
+        for volume in self.volumes.values():
+            Path(volume).mkdir(exist_ok=True)
+        self.sidecars = [Container(container, self) for container in spec["initContainers"]]
+        self.applications = [Container(container, self) for container in spec["containers"]]
+
+    def port(self, name: str) -> int:
+        """Where a port of the pod is here."""
+        return self._ports[self._names[name]]
+
+    def translate(self, value: str) -> str:
+        """A value of the pod's environment, with the ports and folders of this machine."""
+        for path, folder in self.volumes.items():
+            if value == path or value.startswith(f"{path}/"):
+                return folder + value.removeprefix(path)
+        return re.sub(r"\b(\d{4})$", lambda found: str(self._ports.get(found[1], found[1])), value)
+
+    def start(self) -> None:
+        """Each sidecar, until its startup probe succeeds; then the applications."""
+        for sidecar in self.sidecars:
+            sidecar.start()
+            assert eventually(partial(sidecar.answers, "startupProbe"), timeout=60), sidecar.output
+        for application in self.applications:
+            application.start()
+        for application in self.applications:
+            assert eventually(partial(application.answers, "readinessProbe"), timeout=60), application.output
+
+    def terminate_applications(self) -> None:
+        for application in self.applications:
+            application.send(signal.SIGTERM)
+
+    def wait_for_applications(self) -> None:
+        for application in self.applications:
+            application.wait(self._spec["terminationGracePeriodSeconds"])
+
+    def stop_sidecars(self) -> None:
+        """When no application runs any more, the last one first."""
+        assert not any(application.runs for application in self.applications)
+        for sidecar in reversed(self.sidecars):
+            sidecar.send(signal.SIGTERM)
+            assert sidecar.wait(self._spec["terminationGracePeriodSeconds"]) in {0, -signal.SIGTERM}, sidecar.output
+
+    def stop(self) -> None:
+        self.terminate_applications()
+        self.wait_for_applications()
+        self.stop_sidecars()
+
+    def kill(self) -> None:
+        for container in (*self.applications, *self.sidecars):
+            if container.runs:
+                container.send(signal.SIGKILL)
+                container.wait(30)

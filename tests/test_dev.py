@@ -1,0 +1,275 @@
+"""What bin/dev runs once the workspace is set up: the programs, and as much of the stack as the machine can run."""
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stack import ROOT, Honcho, Workspace, eventually, get, is_gone, tool
+
+type Start = Callable[..., Honcho]
+
+# Programs that start at once, for what does not depend on theirs.
+QUICK = "\n".join(f"{name}: echo {name} is up; exec sleep 600" for name in ("sidecar", "ui", "api"))
+# Answers as Docker does, and writes down what it was asked.
+DOCKER = """
+echo "$*" >> asked
+case "$*" in
+"compose ps --quiet") cat running ;;
+"compose up"*) echo Pulling; until [ -e pulled ]; do sleep 0.05; done; exit "$(cat pulled)" ;;
+esac
+"""
+
+
+@pytest.fixture
+def dev(workspace: Workspace, honcho: Start) -> Start:
+    """Starts what bin/dev runs last."""
+
+    def start(*options: str, path: str = "") -> Honcho:
+        return honcho(command=[sys.executable, str(workspace.folder / "bin/dev.py"), *options], path=path)
+
+    return start
+
+
+@pytest.fixture
+def quick(workspace: Workspace, dev: Start) -> Start:
+    """The same, with programs that start at once."""
+    (workspace.folder / "Procfile").write_text(QUICK)
+    return dev
+
+
+def quick_ones_are_up(stack: Honcho) -> bool:
+    return all(f"{name} is up" in stack.output for name in ("sidecar", "ui", "api"))
+
+
+def tools(folder: Path, *without: str, **scripts: str) -> str:
+    """A PATH with everything of this machine but the tools named, and with scripts of the names given."""
+    folder.mkdir()
+    for name, text in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    for directory in os.environ["PATH"].split(":"):
+        for program in Path(directory).glob("*"):
+            if program.name not in without and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    return str(folder)
+
+
+def without_docker(folder: Path) -> str:
+    tool("prometheus", "apt-get install prometheus")
+    return tools(folder, "docker")
+
+
+def all_are_up(workspace: Workspace) -> bool:
+    return workspace.page_is_up() and workspace.api_is_up() and workspace.sidecar_is_up()
+
+
+def targets(workspace: Workspace) -> list[dict[str, str]]:
+    """What Prometheus scrapes; nothing while it does not answer."""
+    answer = get(f"http://127.0.0.1:{workspace.prometheus_port}/api/v1/targets?state=active")
+    found: list[dict[str, str]] = json.loads(answer)["data"]["activeTargets"] if answer else []
+    return found
+
+
+def nothing_is_left(workspace: Workspace, stack: Honcho) -> bool:
+    ports = (workspace.sidecar_port, workspace.ui_port, workspace.api_port, workspace.prometheus_port)
+    return eventually(lambda: all(map(is_gone, stack.groups)) and not any(map(listens, ports)), timeout=5)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_without_docker_a_prometheus_on_the_path_scrapes_the_programs(
+    workspace: Workspace, dev: Start, tmp_path: Path
+) -> None:
+    stack = dev(path=without_docker(tmp_path / "tools"))
+    assert eventually(lambda: all_are_up(workspace), timeout=90), stack.output
+    assert eventually(lambda: {target["health"] for target in targets(workspace)} == {"up"}), targets(workspace)
+    assert workspace.metrics in {target["scrapeUrl"].replace("localhost", "127.0.0.1") for target in targets(workspace)}
+    rules = get(f"http://127.0.0.1:{workspace.prometheus_port}/api/v1/rules")
+    assert "SidecarDown" in rules
+    assert f"Prometheus at http://127.0.0.1:{workspace.prometheus_port}" in stack.output
+    assert stack.ctrl_c() == 130
+    assert nothing_is_left(workspace, stack), stack.output
+    assert (workspace.folder / ".data/prometheus/wal").exists()
+    shipped, ran = (
+        [(path.name, path.read_bytes()) for path in sorted((root / "infra/prometheus").rglob("*")) if path.is_file()]
+        for root in (ROOT, workspace.folder)
+    )
+    assert ran == shipped
+    assert "Traceback" not in stack.output
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_it_leaves_nothing_however_it_is_ended(
+    workspace: Workspace, quick: Start, tmp_path: Path, end: signal.Signals
+) -> None:
+    """A closed terminal hangs up."""
+    stack = quick(path=without_docker(tmp_path / "tools"))
+    assert eventually(lambda: quick_ones_are_up(stack) and listens(workspace.prometheus_port)), stack.output
+    assert stack.stop(end) == 128 + signal.SIGTERM
+    assert nothing_is_left(workspace, stack), stack.output
+
+
+def test_no_stack_leaves_the_stack_alone(workspace: Workspace, quick: Start, tmp_path: Path) -> None:
+    stack = quick("--no-stack", path=tools(tmp_path / "tools", docker="touch asked"))
+    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    assert len(stack.groups) == 3
+    assert not (workspace.folder / "asked").exists()
+    assert not listens(workspace.prometheus_port)
+    stack.ctrl_c()
+    assert nothing_is_left(workspace, stack)
+
+
+@pytest.mark.parametrize(
+    "scripts, command",
+    [
+        ({"docker": '[ "$*" = "compose version" ]'}, "docker compose up -d --wait"),
+        ({"apt-get": ""}, "sudo apt-get install prometheus"),
+        ({"brew": ""}, "brew install prometheus"),
+    ],
+)
+def test_with_neither_one_line_says_what_would_help(
+    quick: Start, tmp_path: Path, scripts: dict[str, str], command: str
+) -> None:
+    without = {"docker", "prometheus", "apt-get", "brew"}
+    stack = quick(path=tools(tmp_path / "tools", *without, **scripts))
+    assert eventually(lambda: "stack" in stack.output), stack.output
+    (line,) = re.findall(r"^  stack .*", stack.output, re.MULTILINE)
+    assert line.endswith(command)
+    assert eventually(lambda: len(stack.groups) == 3), stack.output
+    stack.ctrl_c()
+
+
+def test_a_port_that_another_prometheus_has_is_left_to_it(workspace: Workspace, quick: Start, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", workspace.prometheus_port)):
+        stack = quick(path=without_docker(tmp_path / "tools"))
+        assert eventually(lambda: len(stack.groups) == 3), stack.output
+        assert f"Another program has port {workspace.prometheus_port}" in stack.output
+        stack.ctrl_c()
+
+
+class Docker:
+    """A stand-in for the client of an engine that runs."""
+
+    def __init__(self, workspace: Workspace, folder: Path) -> None:
+        self._folder = workspace.folder
+        self.running("")
+        self.path = tools(folder, docker=DOCKER)
+
+    def running(self, containers: str) -> None:
+        (self._folder / "running").write_text(containers)
+
+    def pulled(self, status: int) -> None:
+        (self._folder / "pulled").write_text(str(status))
+
+    @property
+    def asked(self) -> list[str]:
+        asked = self._folder / "asked"
+        return asked.read_text().splitlines() if asked.exists() else []
+
+
+@pytest.fixture
+def docker(workspace: Workspace, tmp_path: Path) -> Docker:
+    return Docker(workspace, tmp_path / "tools")
+
+
+def test_with_docker_the_programs_do_not_wait_for_the_images(
+    workspace: Workspace, quick: Start, docker: Docker
+) -> None:
+    stack = quick(path=docker.path)
+    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    assert "Pulling" in stack.output
+    assert not listens(workspace.prometheus_port)
+    docker.pulled(0)
+    assert eventually(lambda: stack.output.count("Grafana at http://localhost:3000") == 2), stack.output
+    assert "compose down" not in docker.asked
+    stack.ctrl_c()
+    assert docker.asked[-2:] == ["compose up --detach --wait", "compose down"]
+    assert nothing_is_left(workspace, stack)
+
+
+def test_images_that_are_still_being_pulled_are_given_up(workspace: Workspace, quick: Start, docker: Docker) -> None:
+    stack = quick(path=docker.path)
+    assert eventually(lambda: "Pulling" in stack.output), stack.output
+    stack.ctrl_c()
+    assert docker.asked[-1] == "compose down"
+    assert nothing_is_left(workspace, stack)
+
+
+def test_a_stack_that_does_not_start_leaves_the_programs_running(quick: Start, docker: Docker) -> None:
+    docker.pulled(1)
+    stack = quick(path=docker.path)
+    assert eventually(lambda: "did not start; the programs go on" in stack.output), stack.output
+    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    stack.ctrl_c()
+
+
+def test_a_stack_that_ran_before_stays(quick: Start, docker: Docker) -> None:
+    docker.running("3c1f\n")
+    stack = quick(path=docker.path)
+    assert eventually(lambda: len(stack.groups) == 3), stack.output
+    stack.ctrl_c()
+    assert "they run already" in stack.output
+    assert not {"compose up --detach --wait", "compose down"} & set(docker.asked)
+
+
+def test_the_programs_are_not_started_in_containers_as_well(workspace: Workspace, quick: Start, docker: Docker) -> None:
+    env = workspace.folder / ".env"
+    programs = "infra/docker-compose.yml:infra/docker-compose.programs.yml"
+    env.write_text(env.read_text().replace("infra/docker-compose.yml", programs))
+    script = Path(docker.path) / "docker"
+    script.write_text(script.read_text() + '\necho "$COMPOSE_FILE" >> files\n')
+    docker.pulled(0)
+    stack = quick(path=docker.path)
+    assert eventually(lambda: len(stack.groups) == 4), stack.output
+    stack.ctrl_c()
+    files = (workspace.folder / "files").read_text().splitlines()
+    assert set(files[2:]) == {"infra/docker-compose.yml"}
+
+
+def test_a_program_that_is_killed_is_named_last(workspace: Workspace, quick: Start) -> None:
+    stack = quick("--no-stack")
+    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    (api,) = re.findall(r"api\.1 started \(pid=(\d+)\)", stack.output)
+    os.killpg(int(api), signal.SIGKILL)
+    assert stack.wait() == 128 + signal.SIGKILL
+    _, _, verdict = stack.output.rpartition("\n\n")
+    assert verdict.startswith("api was killed by SIGKILL, so everything else was stopped. Its last lines:\n")
+    assert nothing_is_left(workspace, stack)
+
+
+def test_a_program_that_cannot_start_says_why_last(workspace: Workspace, dev: Start) -> None:
+    with socket.create_server(("127.0.0.1", workspace.api_port)):
+        stack = dev("--no-stack")
+        assert stack.wait() == 1
+    _, _, verdict = stack.output.rpartition("\n\n")
+    assert verdict.startswith("api ended with exit status 1")
+    assert verdict.rstrip().splitlines()[-1].strip().startswith(f"trading-api: PORT={workspace.api_port}: another")
+    assert nothing_is_left(workspace, stack)
+
+
+def test_a_prometheus_that_cannot_start_says_how_to_do_without(
+    workspace: Workspace, quick: Start, tmp_path: Path
+) -> None:
+    configuration = workspace.folder / "infra/prometheus/prometheus.yml"
+    configuration.write_text(f"{configuration.read_text()}\nmistake: 1\n")
+    stack = quick(path=without_docker(tmp_path / "tools"))
+    assert stack.wait() == 2
+    _, _, verdict = stack.output.rpartition("\n\n")
+    assert verdict.startswith("prometheus ended with exit status 2")
+    assert "bin/dev --no-stack does without it" in verdict
+    assert "mistake" in verdict
+
+
+def test_streamlit_asks_nobody_for_an_address_to_print(workspace: Workspace, honcho: Start) -> None:
+    stack = honcho("sidecar", "ui")
+    assert eventually(lambda: "startup complete" in stack.output and workspace.page_is_up()), stack.output
+    assert "URL:" not in stack.output
