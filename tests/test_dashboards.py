@@ -510,6 +510,7 @@ def test_totals_stay_while_a_sidecar_is_away(world: World) -> None:
         assert {
             name: each.problem(series[name]) for name, each in expected[title].items() if each.problem(series[name])
         } == {}
+    assert expected["Last trade"]["at"].problem(traded["Last trade"]["at"]) == ""
     assert traded["Completeness"]["away"].values == [1.0]
     assert traded["Completeness"]["away"].colour == "orange"
     assert pipeline["Sidecars"][away].text == "down"
