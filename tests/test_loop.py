@@ -73,6 +73,34 @@ def test_a_form_posted_to_the_api_comes_back_to_the_page_and_counts(workspace: W
     assert eventually(lambda: 'volume_total{side="sell"} 2.5' in get(workspace.metrics))
 
 
+def test_prometheus_reconciles_what_page_and_api_published_with_what_was_counted(
+    workspace: Workspace, honcho: Start, prometheus: Prometheus
+) -> None:
+    """Page and API are targets from their start. What is published while the sidecar is away waits, then counts."""
+    sidecar = honcho("sidecar")
+    assert eventually(workspace.sidecar_is_up)
+    programs = honcho("ui", "api")
+    assert eventually(lambda: workspace.page_is_up() and workspace.api_is_up(), timeout=60), programs.output
+    prometheus.set_targets("trading-app", f"127.0.0.1:{workspace.ui_port}", f"127.0.0.1:{workspace.api_port}")
+
+    def numbers() -> list[float | None]:
+        names = "publisher_trades_total", "sidecar_trades_tracked_total", "publisher_pending_trades"
+        return [prometheus.value(f"sum({name})") for name in names]
+
+    def trade(times: int) -> None:
+        for _ in range(times):
+            urlopen(Request(f"{workspace.api}/trade/buy", method="POST"), timeout=10).close()
+
+    assert eventually(lambda: prometheus.value("count(publisher_trades_total)") == 2)
+    trade(3)
+    assert eventually(lambda: numbers() == [3, 3, 0]), numbers()
+    sidecar.ctrl_c()
+    trade(2)
+    assert eventually(lambda: numbers()[::2] == [5, 2]), numbers()
+    honcho("sidecar")
+    assert eventually(lambda: numbers() == [5, 5, 0], timeout=60), numbers()
+
+
 def test_the_programs_start_behind_the_side_car_and_ctrl_c_leaves_nothing(workspace: Workspace, honcho: Start) -> None:
     stack = honcho()
     assert eventually(workspace.page_is_up), stack.output
