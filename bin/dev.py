@@ -107,7 +107,8 @@ def prometheus(program: str, settings: Mapping[str, str]) -> Stack:
         f"--config.file={folder / 'prometheus-config/prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        # As in infra/docker-compose.yml.
+        # As in infra/docker-compose.yml. Version 2 says that it does not know the feature, and goes on.
+        "--enable-feature=created-timestamp-zero-ingestion",
         "--storage.tsdb.retention.time=15d",
         "--storage.tsdb.retention.size=4GB",
         "--log.level=warn",
