@@ -26,7 +26,7 @@ _Symbol = Annotated[str, Field(pattern=SYMBOL)]
 _Price = Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)]
 
 
-class Order(BaseModel):
+class OrderRequest(BaseModel):
     """What to trade: ``qty`` in units, of ``symbol``, at ``price`` per unit."""
 
     # An order in other words than these must not become a trade of 1.
@@ -39,7 +39,7 @@ class Order(BaseModel):
 
 def _form_schema() -> dict[str, Any]:
     """The schema of an order in a form, which has no null."""
-    schema = Order.model_json_schema()
+    schema = OrderRequest.model_json_schema()
     for field in schema["properties"].values():
         field.update(field.pop("anyOf", [{}])[0])
         if field["default"] is None:
@@ -48,7 +48,7 @@ def _form_schema() -> dict[str, Any]:
 
 
 _BODIES = {
-    _JSON: {"schema": Order.model_json_schema()},
+    _JSON: {"schema": OrderRequest.model_json_schema()},
     **{key: {"schema": _form_schema()} for key in _FORMS},
 }
 _OTHER_ANSWERS: dict[int | str, str] = {
@@ -112,12 +112,12 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
     return app
 
 
-async def _read_order(request: Request, *, is_form: bool) -> Order:
+async def _read_order(request: Request, *, is_form: bool) -> OrderRequest:
     try:
         if is_form:
             async with request.form() as form:
-                return Order.model_validate_strings({name: str(value) for name, value in form.items()})
-        return Order.model_validate_json(await request.body() or b"{}", strict=True)
+                return OrderRequest.model_validate_strings({name: str(value) for name, value in form.items()})
+        return OrderRequest.model_validate_json(await request.body() or b"{}", strict=True)
     except ValidationError as error:
         raise RequestValidationError(
             [

@@ -1,23 +1,18 @@
-"""The page: how the loop is, a ticket, an order flow, the numbers, the charts, and a log of what was sent."""
+"""The page: how the loop is, a ticket, an order flow, the numbers, charts, positions, and the tape."""
+
+from pathlib import Path
 
 import streamlit as st
 
 from trading_app.settings import Settings
-from trading_app.ui.chart import chart
+from trading_app.ui.chart import draw_charts
 from trading_app.ui.desk import Desk
-from trading_app.ui.log import log
-from trading_app.ui.loop import loop
 from trading_app.ui.numbers import draw_numbers
-from trading_app.ui.order_flow import order_flow
-from trading_app.ui.ticket import ticket
-
-# Grafana's green and red, with a text that can be read on both.
-STYLE = """
-.st-key-buy button, .st-key-buy button:hover { background: #73BF69; border-color: #73BF69; }
-.st-key-sell button, .st-key-sell button:hover { background: #F2495C; border-color: #F2495C; }
-:is(.st-key-buy, .st-key-sell) button, :is(.st-key-buy, .st-key-sell) button * { color: #111217; }
-:is(.st-key-buy, .st-key-sell) button:hover { filter: brightness(1.1); }
-"""
+from trading_app.ui.positions import draw_positions
+from trading_app.ui.simulator_panel import draw_simulator
+from trading_app.ui.status import draw_status
+from trading_app.ui.tape import draw_tape
+from trading_app.ui.ticket import current_symbol, draw_ticket
 
 
 @st.cache_resource(show_spinner=False, on_release=Desk.close)
@@ -29,23 +24,21 @@ def shared_desk() -> Desk:
 @st.fragment(run_every=1.0)
 def page(desk: Desk) -> None:
     """All that lives: drawn anew every second and after each click."""
-    view = desk.look()
-    loop(desk, view)
-    left, right = st.columns([2, 3], gap="large")
-    with left:
-        ticket(desk)
-        order_flow(desk)
-        log(desk)
-    with right:
-        draw_numbers(view)
-        chart(view)
+    symbol = current_symbol(desk)
+    snapshot = desk.look(symbol)
+    draw_status(desk, snapshot)
+    with st.container(key="desk"):
+        with st.container(key="orders"):
+            draw_ticket(desk, snapshot)
+            draw_simulator(desk)
+        with st.container(key="market", gap="small"):
+            draw_numbers(snapshot)
+            draw_charts(snapshot, symbol)
+            draw_positions(snapshot)
+        with st.container(key="tape", gap="small"):
+            draw_tape(desk, snapshot)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")
-st.html(f"<style>{STYLE}</style>")
-st.title("trading-telemetry", anchor=False)
-st.markdown(
-    ":small[A trade made on this page goes over ZeroMQ to the side-car, which counts it exactly once. Prometheus asks"
-    " the side-car for its totals every second, and Grafana draws them.]"
-)
+st.html(Path(__file__).with_name("page.css"))
 page(shared_desk())
