@@ -9,14 +9,14 @@ from trading_app.messages import Side
 
 _KEPT = 50
 _HTML = """
-<div>
+<div class="pair">
   <button type="button" value="buy" aria-keyshortcuts="B">Buy <kbd aria-hidden="true">B</kbd></button>
   <button type="button" value="sell" aria-keyshortcuts="S">Sell <kbd aria-hidden="true">S</kbd></button>
 </div>
 """
 # Grafana's green and red, with a text that can be read on both.
 _CSS = """
-div { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
 button {
   min-height: 2.75rem; border: 0; border-radius: var(--st-button-radius); color: #111217; cursor: pointer;
   font: inherit; font-weight: 600; touch-action: manipulation;

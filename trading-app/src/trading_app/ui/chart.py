@@ -54,7 +54,7 @@ _MAGNITUDES: Spec = {
     "axis": {"title": None, "tickCount": 5, "tickMinStep": 1, "labelExpr": f"format({_MAGNITUDE}, ',~g')"},
 }
 _RATES = _chart(
-    150,
+    180,
     {
         "mark": {"type": "area", "clip": True, "interpolate": "step-before", "opacity": 0.7},
         "encoding": {
@@ -70,7 +70,7 @@ _RATES = _chart(
 def _line(name: str, **scale: Any) -> Spec:
     axis = {"title": None, "tickCount": 4, "format": ",.8~g"}
     return _chart(
-        110,
+        150,
         {
             "mark": {"type": "line", "clip": True, "interpolate": "step-after"},
             "encoding": {

@@ -7,6 +7,7 @@ import pyarrow as pa
 import streamlit as st
 
 from trading_app.totals import SideTotals, Totals
+from trading_app.ui.numbers import NONE
 from trading_app.ui.poller import Snapshot
 
 _NO_SYMBOL = "(no symbol)"
@@ -73,7 +74,14 @@ def draw_positions(snapshot: Snapshot) -> None:
     columns = {"Symbol": [row.symbol for row in rows]} | {
         name: [_rounded(getattr(row, field)) for row in rows] for name, (field, _) in _NUMBERS.items()
     }
-    st.dataframe(pa.table(columns), hide_index=True, column_config=_COLUMNS, key="positions", alt="Positions by symbol")
+    st.dataframe(
+        pa.table(columns),
+        hide_index=True,
+        column_config=_COLUMNS,
+        key="positions",
+        placeholder=NONE,
+        alt="Positions by symbol",
+    )
 
 
 def _rounded(value: float | None) -> float | None:
