@@ -85,9 +85,20 @@ class Desk:
         return self._poller.look(symbol)
 
     @property
+    def traded_symbols(self) -> frozenset[str]:
+        """The symbols that the sidecar has counted trades of, as far as somebody has looked."""
+        totals = self._poller.last.totals
+        return frozenset(totals.by_symbol) if totals else frozenset()
+
+    @property
     def flow(self) -> FlowSettings | None:
         """The simulated flow that runs; None while none does."""
         return self._simulator.settings
+
+    @property
+    def activity(self) -> tuple[FlowSettings | None, bool]:
+        """The flow that runs, and whether the simulator has published anything lately."""
+        return self.flow, self.load is not None
 
     @property
     def flow_problem(self) -> str:

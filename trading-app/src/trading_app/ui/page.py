@@ -22,21 +22,39 @@ def shared_desk() -> Desk:
 
 
 @st.fragment(run_every=1.0)
-def page(desk: Desk) -> None:
-    """All that lives: drawn anew every second and after each click."""
+def status(desk: Desk) -> None:
+    """How the loop is."""
+    draw_status(desk, desk.look(current_symbol(desk)))
+    if desk.activity != st.session_state["activity"]:  # on this page or another
+        st.rerun()
+
+
+def orders(desk: Desk) -> None:
+    """Ticket and order flow: drawn anew when they are used, and every second while the simulator works."""
+    draw_ticket(desk)
+    draw_simulator(desk)
+
+
+@st.fragment(run_every=1.0)
+def market(desk: Desk) -> None:
+    """What is counted."""
     symbol = current_symbol(desk)
     snapshot = desk.look(symbol)
-    draw_status(desk, snapshot)
+    with st.container(key="market", gap="small"):
+        draw_numbers(snapshot)
+        draw_charts(snapshot, symbol)
+        draw_positions(snapshot)
+    with st.container(key="tape", gap="small"):
+        draw_tape(desk, snapshot)
+
+
+def page(desk: Desk) -> None:
+    activity = st.session_state["activity"] = desk.activity
+    status(desk)
     with st.container(key="desk"):
         with st.container(key="orders"):
-            draw_ticket(desk, snapshot)
-            draw_simulator(desk)
-        with st.container(key="market", gap="small"):
-            draw_numbers(snapshot)
-            draw_charts(snapshot, symbol)
-            draw_positions(snapshot)
-        with st.container(key="tape", gap="small"):
-            draw_tape(desk, snapshot)
+            st.fragment(orders, run_every=1.0 if any(activity) else None)(desk)
+        market(desk)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")

@@ -89,6 +89,11 @@ class Poller:
                 self._changed.wait_for(lambda: self._snapshot.asked_at > asked_at, timeout=_INTERVAL)
             return self._snapshot
 
+    @property
+    def last(self) -> Snapshot:
+        """What was seen last, however long ago."""
+        return self._snapshot
+
     def close(self) -> None:
         self._closed.set()
         with self._changed:

@@ -21,11 +21,13 @@ def draw_simulator(desk: Desk) -> None:
         _draw_settings(running)
         with st.container(horizontal=True, gap="small", key="flow-buttons"):
             if running:
-                st.button("Stop", icon=":material/stop:", on_click=desk.stop_flow)
+                pressed = st.button("Stop", icon=":material/stop:", on_click=desk.stop_flow)
             else:
-                st.button("Start", icon=":material/play_arrow:", on_click=_start, args=(desk,))
+                pressed = st.button("Start", icon=":material/play_arrow:", on_click=_start, args=(desk,))
             st.button("Burst", icon=":material/bolt:", on_click=_burst, args=(desk,))
         _draw_load(desk)
+    if pressed:
+        st.rerun()  # While a flow runs, this is drawn every second.
 
 
 def _draw_settings(running: FlowSettings | None) -> None:

@@ -85,20 +85,15 @@ def draw_status(desk: Desk, snapshot: Snapshot) -> None:
             on_click=_unfold,
             args=(not is_open,),
         )
-    with st.container(key="unfolded-loop" if is_open else "folded-loop", gap="small"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="loop"):
-            parts = stations(desk.settings, waiting, snapshot)
-            for arrow, station in zip(("", "→", "→", "→"), parts, strict=True):
-                _draw_station(station, arrow)
-            st.markdown(f":small[{text}]", width="content")
+    with st.container(horizontal=True, vertical_alignment="center", key="unfolded-loop" if is_open else "folded-loop"):
+        st.markdown(" → ".join(map(_label, stations(desk.settings, waiting, snapshot))), width="content")
+        st.markdown(f":small[{text}]", width="content")
 
 
-def _draw_station(station: Station, arrow: str) -> None:
-    if arrow:
-        st.markdown(arrow, width="content")
+def _label(station: Station) -> str:
     url = from_the_browser(station.url, st.context.url)
     name = f"[{station.name}]({url})" if station.url else station.name
-    st.markdown(f"{name} :{station.colour}-badge[{station.state}]", width="content")
+    return f"{name} :{station.colour}-badge[{station.state}]"
 
 
 def _unfold(is_open: bool) -> None:

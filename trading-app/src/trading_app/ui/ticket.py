@@ -9,7 +9,6 @@ from trading_app.outbox import OutboxError
 from trading_app.ui.buttons import draw_buttons
 from trading_app.ui.desk import Desk
 from trading_app.ui.fields import problem, read_price, read_quantity, read_symbol
-from trading_app.ui.poller import Snapshot
 
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 _FIELDS: dict[str, Callable[[str], object]] = {"symbol": read_symbol, "quantity": read_quantity, "price": read_price}
@@ -23,9 +22,9 @@ def current_symbol(desk: Desk) -> str:
     return "" if problem(read_symbol, symbol) else symbol
 
 
-def draw_ticket(desk: Desk, snapshot: Snapshot) -> None:
+def draw_ticket(desk: Desk) -> None:
     first: str = st.session_state["first-symbol"]
-    symbols = _symbols(first, snapshot)
+    symbols = sorted({"", first, *SYMBOLS, *desk.traded_symbols})
     with st.container(border=True, key="ticket", gap="small"):
         columns = st.columns([4, 3, 3], gap="xsmall", wrap=False)
         symbol = columns[0].selectbox(
@@ -36,8 +35,10 @@ def draw_ticket(desk: Desk, snapshot: Snapshot) -> None:
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
-        for side in draw_buttons():
-            _send(desk, side, symbol, quantity, price)
+        if sides := draw_buttons():
+            for side in sides:
+                _send(desk, side, symbol, quantity, price)
+            st.rerun()  # The tape shows them at once.
 
 
 def _remember_symbol(desk: Desk) -> None:
@@ -61,11 +62,6 @@ def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> Non
         desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
     except (ValueError, OutboxError) as error:
         st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
-
-
-def _symbols(first: str, snapshot: Snapshot) -> list[str]:
-    traded = snapshot.totals.by_symbol if snapshot.totals else {}
-    return sorted({"", first, *SYMBOLS, *traded})
 
 
 def _typed(name: str) -> str:
