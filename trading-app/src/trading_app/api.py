@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -85,7 +86,8 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         finally:
             publisher.close()
 
-    app = FastAPI(title="trading-app", lifespan=lifespan)
+    # Its documentation needs no network.
+    app = FastAPIOffline(redoc_url=None, title="trading-app", lifespan=lifespan)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
 
     @app.post(

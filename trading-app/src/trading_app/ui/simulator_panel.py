@@ -11,7 +11,8 @@ from trading_app.ui.ticket import SYMBOLS
 
 _RATES = [1, 10, 100, 1_000, 10_000, 50_000, 100_000]
 _BURSTS = [100, 1_000, 10_000, 100_000]
-_RATE, _BUYS, _BURST = 10, 50, 1_000
+_BUYS = range(0, 101, 10)
+_RATE, _HALF, _BURST = 10, 50, 1_000
 
 
 def draw_simulator(desk: Desk) -> None:
@@ -20,14 +21,25 @@ def draw_simulator(desk: Desk) -> None:
     with st.expander(f"**Order flow** {state}", key="simulator", expanded=True):
         _draw_settings(running)
         with st.container(horizontal=True, gap="small", key="flow-buttons"):
-            if running:
-                pressed = st.button("Stop", icon=":material/stop:", on_click=desk.stop_flow)
-            else:
-                pressed = st.button("Start", icon=":material/play_arrow:", on_click=_start, args=(desk,))
-            st.button("Burst", icon=":material/bolt:", on_click=_burst, args=(desk,))
+            label, icon = ("Stop", ":material/stop:") if running else ("Start", ":material/play_arrow:")
+            switched = st.button(label, icon=icon, key=label.lower())
+            burst = st.button("Burst", icon=":material/bolt:", key="send-burst")
         _draw_load(desk)
-    if pressed:
-        st.rerun()  # While a flow runs, this is drawn every second.
+    if switched or burst:
+        _act(desk, running, burst=burst)
+
+
+def _act(desk: Desk, running: FlowSettings | None, *, burst: bool) -> None:
+    settings = running or _settings()
+    if not settings:
+        return
+    if burst:
+        desk.burst(st.session_state.get("burst", _BURST), settings)
+    elif running:
+        desk.stop_flow()
+    else:
+        desk.start_flow(settings)
+    st.rerun()  # While it works, this is drawn every second.
 
 
 def _draw_settings(running: FlowSettings | None) -> None:
@@ -45,8 +57,13 @@ def _draw_settings(running: FlowSettings | None) -> None:
         rate.selectbox("Per second", [running.rate], format_func=number, disabled=True, key="running-rate")
         buys.selectbox("Buys", [running.buys], format_func=_percent, disabled=True, key="running-buys")
     else:
-        rate.selectbox("Per second", _RATES, index=_RATES.index(_RATE), format_func=number, key="rate")
-        buys.selectbox("Buys", range(0, 101, 10), index=5, format_func=lambda part: f"{part} %", key="buys")
+        rate.selectbox(
+            "Per second", _RATES, index=_RATES.index(_RATE), format_func=number, key="rate", persist_state="page"
+        )
+        buys.selectbox(
+            "Buys", _BUYS, index=_BUYS.index(_HALF), format_func=lambda part: f"{part} %", key="buys",
+            persist_state="page",
+        )  # fmt: skip
     burst.selectbox("Burst of", _BURSTS, index=_BURSTS.index(_BURST), format_func=number, key="burst")
 
 
@@ -61,16 +78,6 @@ def _draw_load(desk: Desk) -> None:
         st.error(f"The flow ended: {desk.flow_problem}.")
 
 
-def _start(desk: Desk) -> None:
-    if settings := _settings():
-        desk.start_flow(settings)
-
-
-def _burst(desk: Desk) -> None:
-    if settings := desk.flow or _settings():
-        desk.burst(st.session_state.get("burst", _BURST), settings)
-
-
 def _settings() -> FlowSettings | None:
     """What the fields say at the time of the click; None where a symbol is none."""
     # While a flow runs its fields are not drawn, and a page opened since then has not drawn them yet.
@@ -80,7 +87,7 @@ def _settings() -> FlowSettings | None:
     except ValueError as error:
         st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
         return None
-    return FlowSettings(float(state.get("rate", _RATE)), state.get("buys", _BUYS) / 100, symbols)
+    return FlowSettings(float(state.get("rate", _RATE)), state.get("buys", _HALF) / 100, symbols)
 
 
 def _percent(part: float) -> str:

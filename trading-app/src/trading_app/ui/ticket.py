@@ -35,9 +35,7 @@ def draw_ticket(desk: Desk) -> None:
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
-        if sides := draw_buttons():
-            for side in sides:
-                _send(desk, side, symbol, quantity, price)
+        if [_send(desk, side, symbol, quantity, price) for side in draw_buttons()].count(True):
             st.rerun()  # The tape shows them at once.
 
 
@@ -57,11 +55,14 @@ def _draw_hint() -> None:
     st.html('<p class="hint">Press B to buy, S to sell.</p>')
 
 
-def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> None:
+def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> bool:
+    """Whether it could be sent."""
     try:
         desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
     except (ValueError, OutboxError) as error:
         st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
+        return False
+    return True
 
 
 def _typed(name: str) -> str:
