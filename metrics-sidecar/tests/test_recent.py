@@ -28,7 +28,10 @@ def test_at_first_there_are_fewer() -> None:
 
 def test_a_price_of_0_is_a_price() -> None:
     recent = Recent()
-    frames = b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99}', b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99, "price": 0}'
+    frames = (
+        b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99}',
+        b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99, "price": 0}',
+    )
     for frame in frames:
         recent.add([trade for trade in decode(frame) if isinstance(trade, Trade)], 100.0)
     assert [trade.price for trade in recent.last(2)] == [0.0, None]

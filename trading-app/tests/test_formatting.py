@@ -69,7 +69,7 @@ def test_every_number_stands_under_its_name() -> None:
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    assert {value for _, value in numbers(Snapshot(), now=100.0)} == {"–"}
+    assert {value for _, value in numbers(Snapshot(), now=100.0)} == {"-"}
 
 
 def test_buys_are_drawn_above_and_sells_below_so_that_a_burst_does_not_flatten_the_rest() -> None:

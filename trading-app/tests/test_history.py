@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from trading_app.messages import Side
+from trading_app.messages import SIDES
 from trading_app.totals import SideTotals, Totals
 from trading_app.ui.history import History
 
 
 def totals(buys: float = 0, sells: float = 0, *delivery: float, lost: float = 0) -> Totals:
     """Totals with as many units as trades; ``delivery`` counts up to 1 s, to 2 s, and in all."""
-    by_side: dict[Side, SideTotals] = {"buy": SideTotals(buys, buys), "sell": SideTotals(sells, sells)}
+    by_side = {side: SideTotals(trades, trades) for side, trades in zip(SIDES, (buys, sells), strict=True)}
     bounds = dict(zip((1.0, 2.0, math.inf), delivery or (0.0, 0.0, 0.0), strict=True))
     return Totals({"": by_side}, 100.0, lost, bounds)
 

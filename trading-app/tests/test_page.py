@@ -151,10 +151,13 @@ def test_a_trade_turns_from_waiting_to_counted_with_how_long_that_took(page: App
 
 
 def test_the_tape_has_the_trades_of_all_publishers(page: AppTest, sidecar: FakeSidecar) -> None:
-    sidecar.counted = [{**BTC, "session": "theirs", "seq": 1}, {"side": "sell", "qty": 2, "ts": 99, "received_at": 99.001}]
+    sidecar.counted = [
+        {**BTC, "session": "theirs", "seq": 1},
+        {"side": "sell", "qty": 2, "ts": 99, "received_at": 99.001},
+    ]
     assert eventually(lambda: len(column(page.run(), "Side")) == 2)
-    assert column(page, "Symbol") == ["BTC-USD", "–"]
-    assert column(page, "Price") == ["64,250.5", "–"]
+    assert column(page, "Symbol") == ["BTC-USD", "-"]
+    assert column(page, "Price") == ["64,250.5", "-"]
     assert column(page, "Took") == ["250 ms", "1 ms"]
     assert column(page, "State") == ["", ""]
 
@@ -217,7 +220,7 @@ def test_a_page_opened_without_a_sidecar_has_no_numbers_yet(
     for key, value in absent.environ.items():
         monkeypatch.setenv(key, value)
     page = open_page()
-    assert set(metrics(page).values()) == {"–"}
+    assert set(metrics(page).values()) == {"-"}
     assert "**Sidecar away**" in said(page)
     assert not page.exception
     st.cache_resource.clear()
@@ -269,10 +272,10 @@ def test_the_fastest_flow_is_100_000_per_second(page: AppTest) -> None:
 
 
 def test_while_a_flow_runs_the_page_tells_what_it_asks_of_the_publisher(page: AppTest) -> None:
-    assert metrics(page)["Time per call"] == "–"
+    assert metrics(page)["Time per call"] == "-"
     page.selectbox(key="rate").set_value(100)
     press(page, "Start")
-    assert eventually(lambda: metrics(page.run())["Calls of publish()"] != "–")
+    assert eventually(lambda: metrics(page.run())["Calls of publish()"] != "-")
     assert metrics(page)["Calls of publish()"].endswith("/s")
     assert metrics(page)["Time per call"].endswith(("µs", "ms"))
     press(page, "Stop")

@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from app_process import METRICS, free_port
@@ -61,7 +62,7 @@ volume_total{side="sell",symbol="other"} 0.25
 
 
 def test_counted_trades_are_read_with_what_they_carry(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = {"side": "buy", "qty": 1.0, "ts": 99.0, "received_at": 100.0}
+    bare: dict[str, Any] = {"side": "buy", "qty": 1.0, "ts": 99.0, "received_at": 100.0}
     whole = {**bare, "symbol": "BTC-USD", "price": 0.0, "session": "a", "seq": 7}
     nothing = dict.fromkeys(("symbol", "price", "session", "seq"))
     monkeypatch.setattr(Answering, "body", json.dumps([whole, {**bare, **nothing}]))

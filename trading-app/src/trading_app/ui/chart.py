@@ -27,7 +27,9 @@ _MAGNITUDE = "abs(datum.value) < 1 ? abs(datum.value) : pow(10, abs(datum.value)
 
 def _hover(**fields: str) -> Spec:
     """A rule at the point nearest to the pointer, which tells its values."""
-    tooltip = [{"field": name, "type": "quantitative", "title": title, "format": ",.8~g"} for name, title in fields.items()]
+    tooltip = [
+        {"field": name, "type": "quantitative", "title": title, "format": ",.8~g"} for name, title in fields.items()
+    ]
     return {
         "params": [
             {"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointermove", "clear": "pointerout"}}

@@ -25,7 +25,7 @@ class Sent(Struct):
 
 
 class State(Struct):
-    """The trades made on the page, newest first, the sessions they are numbered in, the last symbol, the flow that runs.
+    """The trades made on the page, newest first, their sessions, the last symbol, and the flow that runs.
 
     ``supervisor`` names the process that restarts the server.
     """

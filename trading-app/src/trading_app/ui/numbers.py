@@ -10,12 +10,11 @@ from trading_app.ui.formatting import ago, duration, number, per_second
 from trading_app.ui.poller import Snapshot
 
 COLOURS = {"buy": "green", "sell": "red"}
-NONE = "–"
+NONE = "-"
 
 _HELP = {
     "Rate": "Trades counted by the sidecar, over the last 5 seconds.",
-    "Delivery p50": "Half of the trades of the last minute reached the sidecar within this time. It commits them at most"
-    " 50 ms later.",
+    "Delivery p50": "Half of the trades of the last minute reached the sidecar within this time.",
     "Delivery p99": "99 of 100 trades of the last minute reached the sidecar within this time.",
 }
 

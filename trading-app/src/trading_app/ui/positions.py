@@ -19,7 +19,10 @@ _NUMBERS = {
     "Avg. sell": ("average_sell", "Turnover of the sells by their volume: too low where some carry no price."),
     "Last": ("last", "Price of the last trade."),
     "Turnover": ("turnover", "Sum of quantity times price, of both sides."),
-    "Profit": ("profit", "Sells less buys, plus the net position at the last price. A trade without a price counts as free."),
+    "Profit": (
+        "profit",
+        "Sells less buys, plus the net position at the last price. A trade without a price counts as free.",
+    ),
 }
 _COLUMNS = {"Symbol": st.column_config.TextColumn("Symbol", pinned=True)} | {
     name: st.column_config.NumberColumn(name, help=text, format="localized") for name, (_, text) in _NUMBERS.items()

@@ -27,7 +27,9 @@ class Prices:
         """Drop what is too old, and symbols that are not among those named."""
         self._last = {symbol: self._last[symbol] for symbol in symbols if symbol in self._last}
         self._by_second = {
-            symbol: {second: price for second, price in self._by_second[symbol].items() if second >= now - self._seconds}
+            symbol: {
+                second: price for second, price in self._by_second[symbol].items() if second >= now - self._seconds
+            }
             for symbol in self._last
         }
 

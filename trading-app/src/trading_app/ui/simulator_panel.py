@@ -92,4 +92,3 @@ def _settings() -> FlowSettings | None:
 
 def _percent(part: float) -> str:
     return f"{number(100 * part)} %"
-

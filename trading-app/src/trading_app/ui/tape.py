@@ -1,6 +1,5 @@
 """The tape: the trades counted last, of all publishers, and what became of this page's own."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ _STATES = {"waiting": ":blue-badge[waiting]", "counted": ":green[counted]", "los
 
 
 class Row(NamedTuple):
-    """A trade as it is shown. ``seconds`` it took to arrive; None where that is not known. ``state`` is "" for others'."""
+    """A trade as it is shown: ``seconds`` it took to arrive, None where unknown; ``state`` is "" for others'."""
 
     ts: float
     side: Side
@@ -86,7 +85,7 @@ def _caption(shown: str, rows: list[Row]) -> str:
 
 
 def _table(rows: list[Row]) -> pa.Table:
-    columns: dict[str, Iterator[str]] = {
+    columns = {
         "Time": (clock(row.ts, "milliseconds") for row in rows),
         "Side": (f":{COLOURS[row.side]}[{row.side}]" for row in rows),
         "Symbol": (row.symbol or NONE for row in rows),
