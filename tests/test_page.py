@@ -1,5 +1,6 @@
 """The page in a real browser, on the real sidecar."""
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Literal
 import pytest
 import zmq
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 from stack import Honcho, Prometheus, Workspace, eventually, get
 
@@ -97,6 +99,20 @@ class Pictures:
         page.mouse.move(5, 5)
         page.wait_for_timeout(self._settle)
         page.screenshot(path=self._folder / f"{name}.png")
+
+    def record(self, page: Page, name: str, acts: dict[int, Callable[[], None]], frames: int) -> Path:
+        """An animation of so many frames, before some of which something is done."""
+        page.set_viewport_size({"width": 1600, "height": 600})
+        page.wait_for_timeout(self._settle)
+        shots, started = [], time.monotonic()
+        for number in range(frames):
+            acts.get(number, lambda: None)()
+            shot = Image.open(io.BytesIO(page.screenshot()))
+            shots.append(shot.resize((1120, 420), Image.Resampling.LANCZOS).quantize(96))
+        path = self._folder / f"{name}.gif"
+        each = round(1000 * (time.monotonic() - started) / frames)
+        shots[0].save(path, save_all=True, append_images=shots[1:], duration=each, loop=0, optimize=True)
+        return path
 
 
 @pytest.fixture
@@ -564,3 +580,25 @@ def test_what_is_wrong_is_said_while_it_is_wrong(
     expect(rows(desk).filter(has_text="counted")).to_have_count(4)
     expect(metric(desk, "Sell trades")).to_have_text("3")
     expect(loop(desk)).to_contain_text("This page idle")
+
+
+def test_from_a_click_to_the_counter_in_an_animation(
+    workspace: Workspace, honcho: Start, context: BrowserContext, pictures: Pictures
+) -> None:
+    honcho("sidecar", "ui")
+    assert eventually(workspace.page_is_up, 90)
+    desk = drawn(context.new_page(), workspace)
+    desk.get_by_label("Price").fill("64250.5")
+    for name in "Sell", "Buy":
+        button(desk, name).click()
+        expect(rows(desk).filter(has_text="counted").first).to_be_visible()
+    expect(metric(desk, "Sell trades")).to_have_text("1")
+    presses = {
+        3: lambda: button(desk, "Buy").click(),
+        14: lambda: button(desk, "Sell").click(),
+        25: lambda: button(desk, "Buy").click(),
+    }
+    path = pictures.record(desk, "click-to-counter", presses, frames=36)
+    expect(metric(desk, "Buy trades")).to_have_text("3")
+    expect(metric(desk, "Sell trades")).to_have_text("2")
+    assert path.stat().st_size < 2_000_000
