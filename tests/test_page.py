@@ -145,7 +145,7 @@ def metric(page: Page, name: str) -> Locator:
 
 
 def status(page: Page) -> Locator:
-    return page.locator(".st-key-status").get_by_role("alert")
+    return page.locator(".st-key-status").get_by_test_id("stAlert")
 
 
 def unfold(page: Page) -> Locator:
@@ -282,6 +282,7 @@ def test_keys_trade_wherever_the_focus_is_unless_in_a_text_field(shared: Workspa
         "a folded part": lambda: desk.locator("summary").focus(),
     }
     button(desk, "Buy").click()
+    expect(rows(desk).first).to_contain_text("counted")
     expect(desk.get_by_test_id("stDataFrame")).to_be_visible()
     for number, (place, focus) in enumerate(places.items(), 1):
         before = counted(shared)
@@ -305,7 +306,9 @@ def test_keys_trade_wherever_the_focus_is_unless_in_a_text_field(shared: Workspa
 
 def test_a_trade_is_shown_at_once_and_turns_to_counted_without_a_jump_of_the_page(desk: Page) -> None:
     button(desk, "Buy").click()
-    expect(rows(desk).first).to_be_visible()
+    expect(rows(desk).first).to_contain_text("counted")
+    expect(desk.locator(".st-key-position-chart svg.marks")).to_be_visible()
+    desk.wait_for_timeout(1500)
     places = [part.bounding_box() for part in (button(desk, "Buy"), desk.locator(".st-key-market"), tape(desk))]
     desk.get_by_label("Quantity").fill("3.125")
     button(desk, "Buy").click()
@@ -355,7 +358,7 @@ def test_positions_sort(desk: Page) -> None:
 def test_charts_show_values_under_the_pointer_and_have_no_noise_on_their_axes(desk: Page) -> None:
     button(desk, "Start").click()
     expect(metric(desk, "Rate")).not_to_have_text("-")
-    chart = desk.locator(".st-key-rates svg.marks")
+    chart = desk.locator(".st-key-rates-chart svg.marks")
     chart.wait_for()
     desk.wait_for_timeout(3000)
     box = chart.bounding_box()
@@ -410,7 +413,7 @@ def test_two_tabs_show_the_same_truth(tab: Open) -> None:
 
 
 def test_a_fast_flow_shows_what_it_does_and_what_a_call_takes(desk: Page) -> None:
-    desk.get_by_label("Per second").click()
+    desk.get_by_label("Per second", exact=True).click()
     desk.get_by_role("option", name="100,000").click()
     button(desk, "Start").click()
     expect(desk.locator("summary")).to_contain_text("100,000/s")
@@ -439,9 +442,9 @@ def test_after_a_saved_file_the_tape_is_complete_and_the_flow_goes_on(
     button(desk, "Start").click()
     expect(button(desk, "Stop")).to_be_visible()
     source = workspace.folder / "trading-app/src/trading_app/ui/tape.py"
-    source.write_text(source.read_text().replace('"My trades"', '"My own"'))
-    expect(desk.get_by_role("radio", name="My own")).to_be_visible(timeout=20_000)
-    show(desk, "My own")
+    source.write_text(source.read_text().replace("made on this page", "made right here"))
+    show(desk, "My trades")
+    expect(desk.get_by_text("made right here")).to_be_visible(timeout=60_000)
     expect(rows(desk).filter(has_text="counted")).to_have_count(3)
     assert [text in row for text, row in zip(["3.5", "2.5", "1.5"], rows(desk).all_inner_texts(), strict=True)]
     expect(button(desk, "Stop")).to_be_visible()

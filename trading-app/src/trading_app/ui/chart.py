@@ -116,14 +116,15 @@ def _lin_log(rate: float) -> float:
 
 
 def draw_charts(snapshot: Snapshot, symbol: str) -> None:
-    st.markdown("**Trades per second** :small[buys above, sells below]")
-    _draw(_RATES, rates_table(snapshot.points, snapshot.asked_at), "rates", "Trades per second by side over time")
+    with st.container(key="rates-chart", gap="small"):
+        st.markdown("**Trades per second** :small[buys above, sells below]")
+        _draw(_RATES, rates_table(snapshot.points, snapshot.asked_at), "Trades per second by side over time")
     named = symbol or "trades without a symbol"
     position, price = st.columns(2, gap="medium")
-    with position:
+    with position.container(key="position-chart", gap="small"):
         st.markdown(f"**Position** :small[{named}]")
         _draw_values(_POSITION, snapshot.positions.get(symbol, []), "position", f"Position in {named} over time")
-    with price:
+    with price.container(key="price-chart", gap="small"):
         st.markdown(f"**Last price** :small[{named}]")
         _draw_values(_PRICE, snapshot.prices.get(symbol, []), "price", f"Last price of {named} over time")
     st.markdown(f":small[{source(snapshot)}]")
@@ -137,13 +138,12 @@ def source(snapshot: Snapshot) -> str:
     return f"Source: the sidecar, as seen by this page.{why}"
 
 
-def _draw_values(spec: Spec, values: Sequence[Value], key: str, alt: str) -> None:
-    with st.container(key=f"{key}-chart"):
-        if values:
-            _draw(spec, values_table(values), key, alt)
-        else:
-            st.markdown(f":small[No {key} yet.]")
+def _draw_values(spec: Spec, values: Sequence[Value], name: str, alt: str) -> None:
+    if values:
+        _draw(spec, values_table(values), alt)
+    else:
+        st.markdown(f":small[No {name} yet.]")
 
 
-def _draw(spec: Spec, data: pa.Table, key: str, alt: str) -> None:
-    st.vega_lite_chart({**spec, "datasets": {_DATA: data}}, key=key, alt=alt)
+def _draw(spec: Spec, data: pa.Table, alt: str) -> None:
+    st.vega_lite_chart({**spec, "datasets": {_DATA: data}}, alt=alt)
