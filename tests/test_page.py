@@ -98,7 +98,8 @@ class Pictures:
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.mouse.move(5, 5)
         page.wait_for_timeout(self._settle)
-        page.screenshot(path=self._folder / f"{name}.png")
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        shot.quantize(256, dither=Image.Dither.NONE).save(self._folder / f"{name}.png", optimize=True)
 
     def record(self, page: Page, name: str, acts: dict[int, Callable[[], None]], frames: int) -> Path:
         """An animation of so many frames, before some of which something is done."""
@@ -357,7 +358,7 @@ def test_positions_sort(desk: Page) -> None:
 
 def test_charts_show_values_under_the_pointer_and_have_no_noise_on_their_axes(desk: Page) -> None:
     button(desk, "Start").click()
-    expect(metric(desk, "Rate")).not_to_have_text("-")
+    expect(metric(desk, "Rate")).not_to_have_text("\N{EN DASH}")
     chart = desk.locator(".st-key-rates-chart svg.marks")
     chart.wait_for()
     desk.wait_for_timeout(3000)
@@ -375,7 +376,7 @@ def test_charts_show_values_under_the_pointer_and_have_no_noise_on_their_axes(de
 def test_the_numbers_live_and_nothing_is_drawn_anew(desk: Page) -> None:
     button(desk, "Start").click()
     expect(button(desk, "Stop")).to_be_visible()
-    expect(metric(desk, "Calls of publish()")).not_to_have_text("-")
+    expect(metric(desk, "Calls of publish()")).not_to_have_text("\N{EN DASH}")
     desk.wait_for_timeout(1500)
     desk.evaluate("""() => {
         const parts = '[data-testid=stMetric], .st-key-buttons, svg.marks, canvas, table'
@@ -495,7 +496,7 @@ def test_anyone_can_read_it_in_a_window_of_any_width(desk: Page, scheme: Literal
     desk.set_viewport_size({"width": 1280, "height": 900})
     show(desk, "My trades")
     button(desk, "Start").click()
-    expect(metric(desk, "Time per call")).not_to_have_text("-")
+    expect(metric(desk, "Time per call")).not_to_have_text("\N{EN DASH}")
     require_no_violations(desk)
 
 

@@ -6,7 +6,7 @@ from trading_app.totals import SideTotals, Totals
 from trading_app.ui.chart import rates_table, values_table
 from trading_app.ui.formatting import ago, duration, number, per_second, rounded
 from trading_app.ui.history import Point, Value
-from trading_app.ui.numbers import numbers
+from trading_app.ui.numbers import NONE, numbers
 from trading_app.ui.poller import Snapshot
 from trading_app.ui.status import from_the_browser
 
@@ -69,7 +69,7 @@ def test_every_number_stands_under_its_name() -> None:
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    assert {value for _, value in numbers(Snapshot(), now=100.0)} == {"-"}
+    assert {value for _, value in numbers(Snapshot(), now=100.0)} == {NONE}
 
 
 def test_buys_are_drawn_above_and_sells_below_so_that_a_burst_does_not_flatten_the_rest() -> None:

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 import trading_app.ui
 from trading_app.messages import SIDES, Side
 from trading_app.ui import ticket
+from trading_app.ui.numbers import NONE
 
 PAGE = str(Path(trading_app.ui.__file__).parent / "page.py")
 BTC = {"side": "buy", "qty": 1.5, "ts": 100.0, "received_at": 100.25, "symbol": "BTC-USD", "price": 64250.5}
@@ -156,8 +157,8 @@ def test_the_tape_has_the_trades_of_all_publishers(page: AppTest, sidecar: FakeS
         {"side": "sell", "qty": 2, "ts": 99, "received_at": 99.001},
     ]
     assert eventually(lambda: len(column(page.run(), "Side")) == 2)
-    assert column(page, "Symbol") == ["BTC-USD", "-"]
-    assert column(page, "Price") == ["64,250.5", "-"]
+    assert column(page, "Symbol") == ["BTC-USD", NONE]
+    assert column(page, "Price") == ["64,250.5", NONE]
     assert column(page, "Took") == ["250 ms", "1 ms"]
     assert column(page, "State") == ["", ""]
 
@@ -220,7 +221,7 @@ def test_a_page_opened_without_a_sidecar_has_no_numbers_yet(
     for key, value in absent.environ.items():
         monkeypatch.setenv(key, value)
     page = open_page()
-    assert set(metrics(page).values()) == {"-"}
+    assert set(metrics(page).values()) == {NONE}
     assert "**Sidecar away**" in said(page)
     assert not page.exception
     st.cache_resource.clear()
@@ -272,10 +273,10 @@ def test_the_fastest_flow_is_100_000_per_second(page: AppTest) -> None:
 
 
 def test_while_a_flow_runs_the_page_tells_what_it_asks_of_the_publisher(page: AppTest) -> None:
-    assert metrics(page)["Time per call"] == "-"
+    assert metrics(page)["Time per call"] == NONE
     page.selectbox(key="rate").set_value(100)
     press(page, "Start")
-    assert eventually(lambda: metrics(page.run())["Calls of publish()"] != "-")
+    assert eventually(lambda: metrics(page.run())["Calls of publish()"] != NONE)
     assert metrics(page)["Calls of publish()"].endswith("/s")
     assert metrics(page)["Time per call"].endswith(("µs", "ms"))
     press(page, "Stop")

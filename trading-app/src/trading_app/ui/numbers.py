@@ -10,7 +10,8 @@ from trading_app.ui.formatting import ago, duration, number, per_second
 from trading_app.ui.poller import Snapshot
 
 COLOURS = {"buy": "green", "sell": "red"}
-NONE = "-"
+# A hyphen would begin a list in Markdown.
+NONE = "\N{EN DASH}"
 
 _HELP = {
     "Rate": "Trades counted by the sidecar, over the last 5 seconds.",
