@@ -67,8 +67,8 @@ def page(browser: Browser, workspace: Workspace) -> Iterator[Callable[[], Page]]
         assert eventually(workspace.page_is_up)
         opened = context.new_page()
         opened.goto(workspace.page)
-        # The charts are drawn last.
-        opened.locator("svg.marks").nth(1).wait_for()
+        # The tape is drawn last.
+        opened.locator(".st-key-tape").get_by_role("table").wait_for()
         return opened
 
     yield open_page

@@ -41,26 +41,29 @@ def first_seen(prometheus: Prometheus, series: str, value: float) -> float:
 def test_from_a_click_to_a_number_in_prometheus(honcho: Start, prometheus: Prometheus, page: Open) -> None:
     honcho()
     desk = page()
-    assert eventually(lambda: prometheus.value('trades_total{side="buy"}') == 0)
-    assert prometheus.value('trades_total{side="sell"}') == 0
+    assert eventually(lambda: prometheus.value('sum(trades_total{side="buy"})') == 0)
+    assert prometheus.value('sum(trades_total{side="sell"})') == 0
 
     set_quantity(desk, "3")
     bought = click(desk, "Buy")
     seen = [
         first_seen(prometheus, series, value)
-        for series, value in (('trades_total{side="buy"}', 1), ('volume_total{side="buy"}', 3))
+        for series, value in (
+            ('trades_total{side="buy",symbol="BTC-USD"}', 1),
+            ('volume_total{side="buy",symbol="BTC-USD"}', 3),
+        )
     ]
     assert max(seen) - bought <= SCRAPE + 1
     assert abs((prometheus.value("last_trade_ts_seconds") or 0) - bought) <= 2
 
     sold = click(desk, "Sell")
-    assert first_seen(prometheus, 'trades_total{side="sell"}', 1) - sold <= SCRAPE + 1
-    assert prometheus.value('volume_total{side="sell"}') == 3
-    assert prometheus.value('trades_total{side="buy"}') == 1
+    assert first_seen(prometheus, 'trades_total{side="sell",symbol="BTC-USD"}', 1) - sold <= SCRAPE + 1
+    assert prometheus.value('sum(volume_total{side="sell"})') == 3
+    assert prometheus.value('sum(trades_total{side="buy"})') == 1
 
     shows_total(desk, "Buy trades", "1")
-    shows_total(desk, "Sell volume", "3")
-    expect(desk.get_by_role("row").filter(has_text="delivered")).to_have_count(2)
+    shows_total(desk, "Sell trades", "1")
+    expect(desk.get_by_role("row").filter(has_text="counted")).to_have_count(2)
     assert prometheus.value("sidecar_trades_duplicate_total") == 0
 
 
@@ -135,11 +138,11 @@ def test_a_change_in_the_pages_sources_is_served(workspace: Workspace, honcho: S
     honcho()
     desk = page()
     click(desk, "Buy")
-    expect(desk.get_by_role("table")).to_contain_text("buy")
-    replace(workspace.folder / "trading-app/src/trading_app/ui/log.py", "Sent by hand", "Sent so far")
-    expect(desk.get_by_text("Sent so far")).to_be_visible(timeout=20_000)
+    expect(desk.locator(".st-key-tape").get_by_role("table")).to_contain_text("buy")
+    replace(workspace.folder / "trading-app/src/trading_app/ui/tape.py", '"My trades"', '"My own"')
+    expect(desk.get_by_text("My own")).to_be_visible(timeout=20_000)
     click(desk, "Sell")
-    assert eventually(lambda: 'trades_total{side="sell"} 1.0' in get(workspace.metrics))
+    assert eventually(lambda: 'trades_total{side="sell",symbol="BTC-USD"} 1.0' in get(workspace.metrics))
 
 
 def test_a_change_beneath_the_page_is_served_too(workspace: Workspace, honcho: Start, page: Open) -> None:
@@ -150,7 +153,7 @@ def test_a_change_beneath_the_page_is_served_too(workspace: Workspace, honcho: S
     desk = page()
     set_quantity(desk, "0")
     click(desk, "Buy")
-    expect(desk.get_by_text("must be beyond 0 and at most")).to_be_visible()
+    expect(desk.get_by_test_id("stToast")).to_contain_text("must be beyond 0 and at most")
 
 
 def replace(path: Path, old: str, new: str) -> None:

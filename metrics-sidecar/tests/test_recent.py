@@ -2,7 +2,7 @@
 
 import pytest
 
-from metrics_sidecar.messages import Trade
+from metrics_sidecar.messages import Trade, decode
 from metrics_sidecar.recent import KEPT, Recent
 
 
@@ -24,3 +24,14 @@ def test_at_first_there_are_fewer() -> None:
     assert recent.last(KEPT) == []
     recent.add([Trade("buy", 1.0, 99.0)], 100.0)
     assert len(recent.last(KEPT)) == 1
+
+
+def test_a_price_of_0_is_a_price() -> None:
+    recent = Recent()
+    frames = (
+        b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99}',
+        b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99, "price": 0}',
+    )
+    for frame in frames:
+        recent.add([trade for trade in decode(frame) if isinstance(trade, Trade)], 100.0)
+    assert [trade.price for trade in recent.last(2)] == [0.0, None]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import zmq
@@ -26,6 +27,9 @@ trades_total{side="sell"} 1.0
 # TYPE volume_total counter
 volume_total{side="buy"} 4.5
 volume_total{side="sell"} 2.0
+# TYPE notional_total counter
+notional_total{side="buy"} 0.0
+notional_total{side="sell"} 0.0
 # TYPE last_trade_ts_seconds gauge
 last_trade_ts_seconds 1790000000.5
 # TYPE trades_lost_total counter
@@ -107,7 +111,8 @@ def request(url: str, body: bytes | None = None, **headers: str) -> tuple[int, d
 class FakeSidecar:
     """What a publisher sees of a sidecar: a socket that takes trades, an address that tells what is committed.
 
-    It comes and goes as a sidecar does. While ``commits`` it commits what arrives in sequence.
+    It comes and goes as a sidecar does. While ``commits`` it commits what arrives in sequence. ``metrics`` is what it
+    has counted, ``counted`` the trades it counted last, as they are in its answers.
     """
 
     def __init__(self) -> None:
@@ -116,6 +121,8 @@ class FakeSidecar:
         self.url = f"http://127.0.0.1:{self.port}"
         self.commits = True
         self.state_id = "first"
+        self.metrics = METRICS
+        self.counted: list[dict[str, Any]] = []
         self.requests = 0
         self.frames = 0
         self.next_seq: dict[str, int] = {}
@@ -205,7 +212,8 @@ def _server(sidecar: FakeSidecar) -> ThreadingHTTPServer:
             cursor = {"session": session, "next_seq": next_seq, "state_id": sidecar.state_id}
             self.send_response(200)
             self.end_headers()
-            self.wfile.write((METRICS if self.path == "/metrics" else json.dumps(cursor)).encode())
+            answers = {"/metrics": sidecar.metrics, "/trades": json.dumps(sidecar.counted)}
+            self.wfile.write(answers.get(urlsplit(self.path).path, json.dumps(cursor)).encode())
 
         def log_message(self, *_: object) -> None:
             pass

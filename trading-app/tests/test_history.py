@@ -4,15 +4,16 @@ import math
 
 import pytest
 
-from trading_app.totals import Totals
+from trading_app.messages import SIDES
+from trading_app.totals import SideTotals, Totals
 from trading_app.ui.history import History
 
 
 def totals(buys: float = 0, sells: float = 0, *delivery: float, lost: float = 0) -> Totals:
     """Totals with as many units as trades; ``delivery`` counts up to 1 s, to 2 s, and in all."""
-    by_side: dict[str, float] = {"buy": buys, "sell": sells}
+    by_side = {side: SideTotals(trades, trades) for side, trades in zip(SIDES, (buys, sells), strict=True)}
     bounds = dict(zip((1.0, 2.0, math.inf), delivery or (0.0, 0.0, 0.0), strict=True))
-    return Totals(by_side, by_side, 100.0, lost, bounds)  # type: ignore[arg-type]
+    return Totals({"": by_side}, 100.0, lost, bounds)
 
 
 def seen(*looks: tuple[float, Totals]) -> History:
@@ -39,10 +40,16 @@ def test_totals_that_began_anew_make_no_negative_rate() -> None:
 
 def test_each_look_but_the_first_is_a_point() -> None:
     points = seen((100.0, totals(0, 0)), (102.0, totals(4, 0)), (103.0, totals(4, 6))).points()
-    assert [(point.at, point.rates, point.position) for point in points] == [
-        (102.0, {"buy": 2.0, "sell": 0.0}, 4.0),
-        (103.0, {"buy": 0.0, "sell": 6.0}, -2.0),
+    assert [(point.at, point.rates) for point in points] == [
+        (102.0, {"buy": 2.0, "sell": 0.0}),
+        (103.0, {"buy": 0.0, "sell": 6.0}),
     ]
+
+
+def test_the_position_is_known_at_each_look() -> None:
+    history = seen((100.0, totals(0, 0)), (102.0, totals(4, 0)), (103.0, totals(4, 6)))
+    assert history.positions("") == [(100.0, 0.0), (102.0, 4.0), (103.0, -2.0)]
+    assert {value for _, value in history.positions("BTC-USD")} == {0.0}
 
 
 def test_what_is_older_than_the_history_is_forgotten() -> None:
@@ -69,7 +76,7 @@ def test_quantiles_are_those_of_prometheus(
     assert delivery == (None if expected is None else pytest.approx(expected))
 
 
-def test_a_side_car_that_started_anew_has_its_own_quantiles() -> None:
+def test_a_sidecar_that_started_anew_has_its_own_quantiles() -> None:
     history = seen((100.0, totals(0, 0, 900, 900, 900)), (101.0, totals(0, 0, 0, 5, 5)))
     assert history.delivery(0.5, 60.0, now=101.0) == pytest.approx(1.5)
 

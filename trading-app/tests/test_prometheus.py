@@ -41,17 +41,24 @@ def answering() -> Iterator[Callable[[Answer], Prometheus]]:
         server.server_close()
 
 
-def test_points_have_both_rates_and_the_position(answering: Callable[[Answer], Prometheus]) -> None:
+def test_points_have_both_rates(answering: Callable[[Answer], Prometheus]) -> None:
     def answer(query: str) -> Any:
-        if "buy" in query and "sell" in query:
-            return [{"metric": {}, "values": [[100, "1.5"], [102, "-2"]]}]
-        return [{"metric": {}, "values": [[102, "3" if "buy" in query else "4"]]}]
+        samples = [[100, "1"], [102, "3"]] if "buy" in query else [[102, "4"]]
+        return [{"metric": {}, "values": samples}]
 
     points = answering(answer).points(300.0, 2.0)
-    assert [(point.at, point.rates, point.position) for point in points] == [
-        (100.0, {"buy": 0.0, "sell": 0.0}, 1.5),
-        (102.0, {"buy": 3.0, "sell": 4.0}, -2.0),
+    assert [(point.at, point.rates) for point in points] == [
+        (100.0, {"buy": 1.0, "sell": 0.0}),
+        (102.0, {"buy": 3.0, "sell": 4.0}),
     ]
+
+
+def test_positions_are_those_of_a_symbol(answering: Callable[[Answer], Prometheus]) -> None:
+    def answer(query: str) -> Any:
+        return [{"metric": {}, "values": [[100, "1.5"], [102, "-2"]]}] if query.count('symbol="BTC-USD"') == 2 else []
+
+    assert answering(answer).positions("BTC-USD", 300.0, 2.0) == [(100.0, 1.5), (102.0, -2.0)]
+    assert answering(answer).positions("", 300.0, 2.0) == []
 
 
 @pytest.mark.parametrize("value, sees", [("1", True), ("0", False), (None, False)])

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import copysign
 
 from metrics_sidecar.messages import Side, Trade
 
@@ -12,7 +13,7 @@ KEPT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CountedTrade:
-    """A trade as it came, and when, in Unix seconds. What it came without is null; a price of 0 is, too."""
+    """A trade as it came, and when, in Unix seconds. What it came without is null."""
 
     side: Side
     qty: float
@@ -52,7 +53,7 @@ def _show(trade: Trade, received_at: float) -> CountedTrade:
         qty=trade.qty,
         ts=trade.ts,
         symbol=trade.symbol or None,
-        price=trade.price or None,
+        price=None if copysign(1.0, trade.price) < 0 else trade.price,
         session=trade.session or None,
         seq=trade.seq or None,
         received_at=received_at,

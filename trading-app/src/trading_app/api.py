@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +28,7 @@ _Symbol = Annotated[str, Field(pattern=SYMBOL)]
 _Price = Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)]
 
 
-class Order(BaseModel):
+class OrderRequest(BaseModel):
     """What to trade: ``qty`` in units, of ``symbol``, at ``price`` per unit."""
 
     # An order in other words than these must not become a trade of 1.
@@ -40,7 +41,7 @@ class Order(BaseModel):
 
 def _form_schema() -> dict[str, Any]:
     """The schema of an order in a form, which has no null."""
-    schema = Order.model_json_schema()
+    schema = OrderRequest.model_json_schema()
     for field in schema["properties"].values():
         field.update(field.pop("anyOf", [{}])[0])
         if field["default"] is None:
@@ -49,7 +50,7 @@ def _form_schema() -> dict[str, Any]:
 
 
 _BODIES = {
-    _JSON: {"schema": Order.model_json_schema()},
+    _JSON: {"schema": OrderRequest.model_json_schema()},
     **{key: {"schema": _form_schema()} for key in _FORMS},
 }
 _OTHER_ANSWERS: dict[int | str, str] = {
@@ -87,7 +88,8 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
             publisher.close()
 
     registry = process_registry(publisher)
-    app = FastAPI(title="trading-app", lifespan=lifespan)
+    # Its documentation needs no network.
+    app = FastAPIOffline(redoc_url=None, title="trading-app", lifespan=lifespan)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
 
     @app.post(
@@ -120,12 +122,12 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
     return app
 
 
-async def _read_order(request: Request, *, is_form: bool) -> Order:
+async def _read_order(request: Request, *, is_form: bool) -> OrderRequest:
     try:
         if is_form:
             async with request.form() as form:
-                return Order.model_validate_strings({name: str(value) for name, value in form.items()})
-        return Order.model_validate_json(await request.body() or b"{}", strict=True)
+                return OrderRequest.model_validate_strings({name: str(value) for name, value in form.items()})
+        return OrderRequest.model_validate_json(await request.body() or b"{}", strict=True)
     except ValidationError as error:
         raise RequestValidationError(
             [

@@ -1,32 +1,47 @@
 """The totals that the sidecar has counted, asked over HTTP."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import SIDES, Side
 
 _MAX_METRICS = 16 * 1024 * 1024
+_BY_SIDE = {"trades_total": 0, "volume_total": 1, "notional_total": 2}
+
+
+class SideTotals(NamedTuple):
+    """Of one symbol and side: ``volume`` in units, ``notional`` the sum of quantity times price."""
+
+    trades: float = 0.0
+    volume: float = 0.0
+    notional: float = 0.0
 
 
 class Totals(NamedTuple):
-    """What the sidecar has counted, by side: of all symbols together.
+    """What the sidecar has counted.
 
-    ``volume`` in units traded, ``last_trade_ts`` in Unix seconds and 0 before the first, ``lost`` in trades.
-    ``delivery`` is the histogram of delivery times: trades that took at most so many seconds, since it started.
+    ``by_symbol`` has "" for trades without a symbol. ``last_trade_ts`` in Unix seconds and 0 before the first, ``lost``
+    in trades. ``delivery`` is the histogram of delivery times: trades that took at most so many seconds, since it
+    started.
     """
 
-    trades: dict[Side, float]
-    volume: dict[Side, float]
+    by_symbol: dict[str, dict[Side, SideTotals]]
     last_trade_ts: float
     lost: float
     delivery: dict[float, float]
 
-    @property
-    def position(self) -> float:
+    def trades(self, side: Side) -> float:
+        """The trades of all symbols."""
+        return sum(by_side[side].trades for by_side in self.by_symbol.values())
+
+    def position(self, symbol: str) -> float:
         """Units bought less units sold."""
-        return self.volume["buy"] - self.volume["sell"]
+        by_side = self.by_symbol.get(symbol)
+        return by_side["buy"].volume - by_side["sell"].volume if by_side else 0.0
 
 
 class TotalsClient:
@@ -49,15 +64,11 @@ class TotalsClient:
         text = self._client.get("/metrics", max_bytes=_MAX_METRICS)
         try:
             samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-            by_side: dict[tuple[str, str | None], float] = {}
-            for sample in samples:  # of each symbol, and of trades without one
-                key = sample.name, sample.labels.get("side")
-                by_side[key] = by_side.get(key, 0.0) + sample.value
+            single = {sample.name: sample.value for sample in samples if not sample.labels}
             return Totals(
-                {side: by_side["trades_total", side] for side in SIDES},
-                {side: by_side["volume_total", side] for side in SIDES},
-                by_side["last_trade_ts_seconds", None],
-                by_side["trades_lost_total", None],
+                _by_symbol(samples),
+                single["last_trade_ts_seconds"],
+                single["trades_lost_total"],
                 {
                     float(sample.labels["le"]): sample.value
                     for sample in samples
@@ -69,3 +80,16 @@ class TotalsClient:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _by_symbol(samples: Iterable[Sample]) -> dict[str, dict[Side, SideTotals]]:
+    values: dict[str, dict[str, list[float]]] = {}
+    for name, labels, value, *_ in samples:
+        if name in _BY_SIDE:
+            of_symbol = values.setdefault(labels.get("symbol", ""), {side: [0.0, 0.0, 0.0] for side in SIDES})
+            of_symbol[labels["side"]][_BY_SIDE[name]] = value
+    if not values:
+        raise KeyError("trades_total")
+    return {
+        symbol: {side: SideTotals(*of_symbol[side]) for side in SIDES} for symbol, of_symbol in sorted(values.items())
+    }

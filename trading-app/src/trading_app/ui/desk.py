@@ -1,36 +1,23 @@
-"""What all open pages share: one publisher, one log, one order flow, one view of the loop."""
+"""What all open pages share: one publisher, one log, one simulator, one poller."""
 
 import queue
-import re
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
-from trading_app.losses import Status
-from trading_app.messages import Side, Trade
+from trading_app.messages import Side
 from trading_app.metrics import process_registry
-from trading_app.outbox import open_outbox
+from trading_app.outbox import Outbox, open_outbox
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings
-from trading_app.ui.flow import Flow
-from trading_app.ui.watch import View, Watch
+from trading_app.ui.handover import Handover, Sent
+from trading_app.ui.poller import Poller, Snapshot
+from trading_app.ui.simulator import FlowSettings, Load, Simulator
 
-_LOG_LENGTH = 10
+_LOG_LENGTH = 20
 _POLL = 0.5
-# float() takes more, such as 1_000: what was meant by that?
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-
-
-@dataclass
-class Sent:
-    """A trade sent by hand, what became of it, and after how many seconds that was known."""
-
-    trade: Trade
-    status: Status = "waiting"
-    seconds: float | None = None
 
 
 class Desk:
@@ -44,36 +31,52 @@ class Desk:
         )
         self.capacity = self._publisher.capacity
         self.registry = process_registry(self._publisher)
-        self._watch = Watch(settings)
-        self.flow = Flow(self._publisher)
-        self._log: deque[Sent] = deque(maxlen=_LOG_LENGTH)
+        self._poller = Poller(settings)
+        self._simulator = Simulator(self._publisher)
         self._unsettled: queue.Queue[Sent | None] = queue.Queue()
         self._closed = threading.Event()
+        self._handover = Handover(_beside(outbox.path) if isinstance(outbox, Outbox) else None)
+        self._state = self._handover.state
+        self._take_over()
         self._settling = threading.Thread(target=self._settle, name="desk", daemon=True)
         self._settling.start()
 
-    def trade(self, side: Side, quantity: str) -> None:
-        """Send a trade of the quantity that was typed.
+    def trade(self, side: Side, qty: float, symbol: str | None, price: float | None) -> None:
+        """Send a trade.
 
         Raises:
             ValueError: the order makes no trade; the message says why.
             OutboxError: the trade could not be kept, and was not sent.
         """
-        if not _NUMBER.fullmatch(quantity.strip()):
-            raise ValueError(f"the quantity must be a number such as 2.5, not {quantity!r}")
-        qty = float(quantity)
-        sent = Sent(self._publisher.publish(side, qty))
-        self._log.appendleft(sent)
+        sent = Sent(self._publisher.publish(side, qty, symbol=symbol, price=price))
+        self._state.log.insert(0, sent)
+        del self._state.log[_LOG_LENGTH:]
         self._unsettled.put(sent)
+        self._save()
+
+    def remember_symbol(self, symbol: str) -> None:
+        """Note which symbol a new page begins with; "" for none."""
+        self._state.symbol = symbol
+        self._save()
 
     @property
     def log(self) -> list[Sent]:
-        """The trades sent by hand, the newest first."""
-        return list(self._log)
+        """The trades made on the page, the newest first."""
+        return list(self._state.log)
+
+    @property
+    def symbol(self) -> str:
+        """The symbol chosen last; empty for none."""
+        return self._state.symbol
+
+    @property
+    def sessions(self) -> frozenset[str]:
+        """The sessions that this page's trades are numbered in."""
+        return frozenset((*self._state.sessions, self._publisher.session))
 
     @property
     def waiting(self) -> int:
-        """Trades that the side-car has not committed yet."""
+        """Trades that the sidecar has not committed yet."""
         return self._publisher.pending
 
     @property
@@ -81,25 +84,82 @@ class Desk:
         """Trades dropped because too many waited."""
         return self._publisher.lost
 
-    def look(self) -> View:
-        """How the loop is."""
-        return self._watch.look()
+    def look(self, symbol: str) -> Snapshot:
+        """How the loop is, with the charts of a symbol, "" for trades without one."""
+        return self._poller.look(symbol)
+
+    @property
+    def traded_symbols(self) -> frozenset[str]:
+        """The symbols that the sidecar has counted trades of, as far as somebody has looked."""
+        totals = self._poller.last.totals
+        return frozenset(totals.by_symbol) if totals else frozenset()
+
+    @property
+    def flow(self) -> FlowSettings | None:
+        """The simulated flow that runs; None while none does."""
+        return self._simulator.settings
+
+    @property
+    def activity(self) -> tuple[FlowSettings | None, bool]:
+        """The flow that runs, and whether the simulator has published anything lately."""
+        return self.flow, self.load is not None
+
+    @property
+    def flow_problem(self) -> str:
+        """Why the flow ended by itself; empty where it did not."""
+        return self._simulator.problem
+
+    @property
+    def load(self) -> Load | None:
+        """What the simulator asks of the publisher; None while it does nothing."""
+        return self._simulator.load
+
+    def start_flow(self, settings: FlowSettings) -> None:
+        """Start a simulated flow, unless one runs."""
+        self._simulator.start(settings)
+        self._save()
+
+    def stop_flow(self) -> None:
+        self._simulator.stop()
+        self._save()
+
+    def burst(self, count: int, settings: FlowSettings) -> None:
+        """Send so many simulated trades at once, unless that is happening already."""
+        self._simulator.burst(count, settings)
 
     def close(self) -> None:
-        self.flow.stop()
-        self._watch.close()
+        self._simulator.close()
+        self._poller.close()
         self._closed.set()
         self._unsettled.put(None)
         self._settling.join()
         self._publisher.close(timeout=1.0)
+
+    def _take_over(self) -> None:
+        """Go on where the server was that hot reload has stopped."""
+        for sent in reversed(self._state.log):
+            if sent.status == "waiting":
+                self._unsettled.put(sent)
+        if self._state.flow:
+            self._simulator.start(self._state.flow)
+
+    def _save(self) -> None:
+        self._state.flow = self._simulator.settings
+        self._state.sessions = sorted(self.sessions)
+        self._handover.save()
 
     def _settle(self) -> None:
         """Note of each trade in the log when it is known what became of it."""
         while sent := self._unsettled.get():
             while sent.status == "waiting" and not self._closed.is_set():
                 status = self._publisher.wait(sent.trade, _POLL)
-                sent.seconds = time.time() - sent.trade.ts
+                sent.settled_at = None if status == "waiting" else time.time()
                 sent.status = status
+            self._handover.save()
+
+
+def _beside(outbox: Path) -> Path:
+    return outbox.with_name(f"{outbox.name}.reload.json")
 
 
 @st.cache_resource(show_spinner=False, on_release=Desk.close)

@@ -11,11 +11,17 @@ from trading_app.totals import Totals
 
 
 class Point(NamedTuple):
-    """``at`` in Unix seconds, ``rates`` in trades a second, ``position`` in units."""
+    """``at`` in Unix seconds, ``rates`` in trades per second."""
 
     at: float
     rates: Mapping[Side, float]
-    position: float
+
+
+class Value(NamedTuple):
+    """A position in units, or a price per unit, at a Unix time."""
+
+    at: float
+    value: float
 
 
 class Seen(NamedTuple):
@@ -43,10 +49,14 @@ class History:
 
     def points(self) -> list[Point]:
         """One for each look but the first, with the rates since the look before."""
-        return [Point(seen.at, _rates(before, seen), seen.totals.position) for before, seen in pairwise(self._seen)]
+        return [Point(seen.at, _rates(before, seen)) for before, seen in pairwise(self._seen)]
+
+    def positions(self, symbol: str) -> list[Value]:
+        """The net position at each look."""
+        return [Value(seen.at, seen.totals.position(symbol)) for seen in self._seen]
 
     def rates(self, seconds: float, now: float) -> Mapping[Side, float] | None:
-        """Trades a second over the last ``seconds``; None where less than two looks fall into them."""
+        """Trades per second over the last ``seconds``; None where less than two looks fall into them."""
         recent = self._recent(seconds, now)
         return _rates(recent[0], recent[-1]) if len(recent) > 1 else None
 
@@ -57,7 +67,7 @@ class History:
             return None
         before, after = recent[0].totals.delivery, recent[-1].totals.delivery
         counts = {le: count - before.get(le, 0.0) for le, count in after.items()}
-        # Less than before: the side-car has started anew since.
+        # Less than before: the sidecar has started anew since.
         return _quantile(quantile, after if min(counts.values(), default=0.0) < 0 else counts)
 
     def lost(self, seconds: float, now: float) -> float:
@@ -72,7 +82,7 @@ class History:
 def _rates(before: Seen, after: Seen) -> Mapping[Side, float]:
     # Totals that fell have begun anew.
     return {
-        side: max(0.0, after.totals.trades[side] - before.totals.trades[side]) / max(after.at - before.at, 1e-3)
+        side: max(0.0, after.totals.trades(side) - before.totals.trades(side)) / max(after.at - before.at, 1e-3)
         for side in SIDES
     }
 

@@ -6,10 +6,10 @@ from urllib.parse import urlencode
 
 from trading_app.client import HttpClient, Unreachable
 from trading_app.messages import SIDES
-from trading_app.ui.history import Point
+from trading_app.ui.history import Point, Value
 
 _RATE = 'sum(rate(trades_total{side="%s"}[10s]))'
-_POSITION = 'sum(volume_total{side="buy"}) - sum(volume_total{side="sell"})'
+_POSITION = 'sum(volume_total{side="buy",symbol="%s"}) - sum(volume_total{side="sell",symbol="%s"})'
 
 
 class Prometheus:
@@ -23,7 +23,7 @@ class Prometheus:
         self._client = HttpClient(url)
 
     def sees_sidecar(self) -> bool:
-        """Whether its last scrape of the side-car succeeded.
+        """Whether its last scrape of the sidecar succeeded.
 
         Raises:
             Unreachable: it did not answer, or not as it should.
@@ -31,21 +31,29 @@ class Prometheus:
         return any(value == 1 for _, value in self._ask("query", query='up{job="metrics-sidecar"}'))
 
     def points(self, seconds: float, step: float) -> list[Point]:
-        """The last ``seconds``, a point every ``step`` seconds.
+        """The rates of the last ``seconds``, a point every ``step`` seconds.
 
         Raises:
             Unreachable: it did not answer, or not as it should.
         """
-        now = time.time() // step * step
-        span = {"start": now - seconds, "end": now, "step": step}
-        rates = {side: dict(self._ask("query_range", query=_RATE % side, **span)) for side in SIDES}
-        return [
-            Point(at, {side: rates[side].get(at, 0.0) for side in SIDES}, position)
-            for at, position in self._ask("query_range", query=_POSITION, **span)
-        ]
+        rates = {side: dict(self._range(_RATE % side, seconds, step)) for side in SIDES}
+        times = sorted({at for of_side in rates.values() for at in of_side})
+        return [Point(at, {side: rates[side].get(at, 0.0) for side in SIDES}) for at in times]
+
+    def positions(self, symbol: str, seconds: float, step: float) -> list[Value]:
+        """The net position in a symbol, "" for trades without one, over the last ``seconds``.
+
+        Raises:
+            Unreachable: it did not answer, or not as it should.
+        """
+        return [Value(*sample) for sample in self._range(_POSITION % (symbol, symbol), seconds, step)]
 
     def close(self) -> None:
         self._client.close()
+
+    def _range(self, query: str, seconds: float, step: float) -> list[tuple[float, float]]:
+        now = time.time() // step * step
+        return self._ask("query_range", query=query, start=now - seconds, end=now, step=step)
 
     def _ask(self, what: str, **parameters: str | float) -> list[tuple[float, float]]:
         """Unix times and values, of all series of the answer."""

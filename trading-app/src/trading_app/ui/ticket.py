@@ -1,25 +1,69 @@
-"""The ticket: a quantity, and a button a side."""
+"""The ticket: what to trade, and a button a side."""
+
+from collections.abc import Callable
 
 import streamlit as st
 
-from trading_app.messages import SIDES
+from trading_app.messages import Side
 from trading_app.outbox import OutboxError
+from trading_app.ui.buttons import draw_buttons
 from trading_app.ui.desk import Desk
+from trading_app.ui.fields import problem, read_price, read_quantity, read_symbol
 
-_SHORTCUTS = {"buy": "B", "sell": "S"}
+SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
+_FIELDS: dict[str, Callable[[str], object]] = {"symbol": read_symbol, "quantity": read_quantity, "price": read_price}
 
 
-def ticket(desk: Desk) -> None:
-    with st.form("ticket", enter_to_submit=False):
+def current_symbol(desk: Desk) -> str:
+    """What the ticket trades: the symbol chosen, in the beginning the one chosen last; "" for none."""
+    # Another page must not change it.
+    st.session_state.setdefault("first-symbol", desk.symbol)
+    symbol = _typed("symbol") if "symbol" in st.session_state else str(st.session_state["first-symbol"])
+    return "" if problem(read_symbol, symbol) else symbol
+
+
+def draw_ticket(desk: Desk) -> None:
+    first: str = st.session_state["first-symbol"]
+    symbols = sorted({"", first, *SYMBOLS, *desk.traded_symbols})
+    with st.container(border=True, key="ticket", gap="small"):
+        columns = st.columns([4, 3, 3], gap="xsmall", wrap=False)
+        symbol = columns[0].selectbox(
+            "Symbol", symbols, index=symbols.index(first), format_func=lambda symbol: symbol or "none", key="symbol",
+            accept_new_options=True, on_change=_remember_symbol, args=(desk,),
+        )  # fmt: skip
         # A number field drops what it cannot read: it would make 25 of 2,5.
-        quantity = st.text_input("Quantity", value="1")
-        pressed = [
-            side
-            for side, column in zip(SIDES, st.columns(2), strict=True)
-            if column.form_submit_button(side.capitalize(), key=side, shortcut=_SHORTCUTS[side], width="stretch")
-        ]
-    for side in pressed:
-        try:
-            desk.trade(side, quantity)
-        except (ValueError, OutboxError) as error:
-            st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
+        quantity = columns[1].text_input("Quantity", value="1", key="quantity")
+        price = columns[2].text_input("Price", key="price", placeholder="optional")
+        _draw_hint()
+        if [_send(desk, side, symbol, quantity, price) for side in draw_buttons()].count(True):
+            st.rerun()  # The tape shows them at once.
+
+
+def _remember_symbol(desk: Desk) -> None:
+    if not problem(read_symbol, _typed("symbol")):
+        desk.remember_symbol(_typed("symbol"))
+
+
+def _draw_hint() -> None:
+    """What is wrong with a field, as soon as it is left; else how to use the keys."""
+    for name, read in _FIELDS.items():
+        if why := problem(read, _typed(name)):
+            with st.container(key=f"wrong-{name}"):
+                text = why.partition(", not ")[0]
+                st.html(f'<p class="hint" role="alert">{text[0].upper()}{text[1:]}</p>')
+            return
+    st.html('<p class="hint">Press B to buy, S to sell.</p>')
+
+
+def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> bool:
+    """Whether it could be sent."""
+    try:
+        desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
+    except (ValueError, OutboxError) as error:
+        st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
+        return False
+    return True
+
+
+def _typed(name: str) -> str:
+    return str(st.session_state.get(name) or "")

@@ -15,15 +15,27 @@ def rounded(value: float) -> str:
     return number(round(value, 2) + 0.0)
 
 
-def waits(count: int) -> str:
+def per_second(rate: float) -> str:
+    """To two decimals below 100, in whole trades above."""
+    return f"{rounded(rate) if rate < 100 else number(round(rate))}/s"
+
+
+def count(trades: float) -> str:
+    """So many trades."""
+    return "1 trade" if trades == 1 else f"{number(trades)} trades"
+
+
+def waits(trades: int) -> str:
     """So many trades, and that they wait."""
-    return "1 trade waits" if count == 1 else f"{count:,} trades wait"
+    return f"{count(trades)} {'waits' if trades == 1 else 'wait'}"
 
 
 def duration(seconds: float) -> str:
     """To three digits below a minute, in whole seconds, minutes or hours above."""
+    if seconds < 0.000_999_5:
+        return f"{max(0.0, seconds) * 1e6:.3g} µs"
     if seconds < 0.9995:
-        return f"{max(0.0, seconds) * 1000:.3g} ms"
+        return f"{seconds * 1000:.3g} ms"
     if seconds < 59.95:
         return f"{seconds:.3g} s"
     minutes, seconds = divmod(round(seconds), 60)

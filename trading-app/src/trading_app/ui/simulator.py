@@ -1,0 +1,153 @@
+"""A simulated order flow in the background, one for all pages."""
+
+import statistics
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
+
+from trading_app.orders import Order, simulate
+from trading_app.outbox import OutboxError
+from trading_app.publisher import TradePublisher
+
+_WINDOW = 1.0
+_SAMPLES = 1000
+# An order that is due sooner is not waited for: the kernel would wake the thread later than that.
+_SHORTEST_WAIT = 0.001
+
+
+class FlowSettings(Struct, frozen=True):
+    """``rate`` in trades per second, ``buys`` the part of them that buys, from 0 to 1."""
+
+    rate: Annotated[float, Meta(gt=0)]
+    buys: Annotated[float, Meta(ge=0, le=1)]
+    symbols: tuple[str, ...] = ()
+
+
+class Load(NamedTuple):
+    """What the publisher was asked for lately: ``calls`` of `publish` per second, ``seconds`` the median of each."""
+
+    calls: float
+    seconds: float
+
+
+class Meter:
+    """Counts and times calls, a second at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._start()
+        self._last: tuple[float, Load] | None = None
+
+    def add(self, times: list[float]) -> None:
+        """Note calls that took so many seconds each."""
+        with self._lock:
+            if len(self._times) < _SAMPLES:
+                self._times += times[: _SAMPLES - len(self._times)]
+            self._calls += len(times)
+            now = time.monotonic()
+            if now - self._since >= _WINDOW:
+                self._last = now, Load(self._calls / (now - self._since), statistics.median(self._times))
+                self._start()
+
+    def read(self) -> Load | None:
+        """The last full second; None where nothing was called lately."""
+        with self._lock:
+            return self._last[1] if self._last and time.monotonic() - self._last[0] < 3 * _WINDOW else None
+
+    def _start(self) -> None:
+        self._since = time.monotonic()
+        self._calls = 0
+        self._times: list[float] = []
+
+
+class Simulator:
+    """Publishes simulated orders from `start` to `stop`. ``problem`` says why it ended by itself, and is empty else."""
+
+    def __init__(self, publisher: TradePublisher) -> None:
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._closed = threading.Event()
+        self._flow: threading.Thread | None = None
+        self._burst: threading.Thread | None = None
+        self._settings: FlowSettings | None = None
+        self._meter = Meter()
+        self.problem = ""
+
+    @property
+    def settings(self) -> FlowSettings | None:
+        """What is running; None while nothing is."""
+        return self._settings if self._flow and self._flow.is_alive() else None
+
+    @property
+    def load(self) -> Load | None:
+        """What it asks of the publisher; None while it does nothing."""
+        return self._meter.read()
+
+    def start(self, settings: FlowSettings) -> None:
+        """Start, unless it runs: the first of two pages wins."""
+        with self._lock:
+            if self.settings:
+                return
+            self._stop.clear()
+            self._settings = settings
+            orders = simulate(settings.rate, buys=settings.buys, symbols=settings.symbols)
+            self._flow = self._run("flow", orders, self._stop)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stop.set()
+            if self._flow:
+                self._flow.join()
+
+    def burst(self, count: int, settings: FlowSettings) -> None:
+        """Publish so many orders at once, in the background, unless a burst is on its way."""
+        with self._lock:
+            if self._burst and self._burst.is_alive():
+                return
+            orders = islice(simulate(1e9, buys=settings.buys, symbols=settings.symbols), count)
+            self._burst = self._run("burst", orders, self._closed)
+
+    def close(self) -> None:
+        self._closed.set()
+        self.stop()
+        if self._burst:
+            self._burst.join()
+
+    def _run(self, name: str, orders: Iterable[Order], stop: threading.Event) -> threading.Thread:
+        thread = threading.Thread(target=self._publish, args=(orders, stop), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _publish(self, orders: Iterable[Order], stop: threading.Event) -> None:
+        self.problem = ""
+        publish, clock = self._publisher.publish, time.perf_counter
+        try:
+            for due in _when_due(orders, stop):
+                times = []
+                for order in due:
+                    began = clock()
+                    publish(order.side, order.qty, symbol=order.symbol, price=order.price)
+                    times.append(clock() - began)
+                self._meter.add(times)
+        except OutboxError as error:
+            self.problem = str(error)
+
+
+def _when_due(orders: Iterable[Order], stop: threading.Event) -> Iterator[list[Order]]:
+    """Orders in groups, each when it is due, until there are no more or ``stop`` is set."""
+    start = time.monotonic()
+    due: list[Order] = []
+    for order in orders:
+        delay = start + order.at - time.monotonic()
+        if (delay > _SHORTEST_WAIT or len(due) >= _SAMPLES) and due:
+            yield due
+            due = []
+        if stop.wait(delay) if delay > _SHORTEST_WAIT else stop.is_set():
+            return
+        due.append(order)
+    yield due

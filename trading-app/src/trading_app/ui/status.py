@@ -1,0 +1,109 @@
+"""The loop in one line: how it is, in words; and its parts, in the order in which a trade goes through them."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from trading_app.settings import Settings
+from trading_app.ui.desk import Desk
+from trading_app.ui.formatting import clock, count, waits
+from trading_app.ui.poller import Snapshot
+
+# A commit takes an instant: so many that wait are more than that.
+_MANY = 10_000
+
+type _Colour = Literal["green", "blue", "orange", "red", "gray"]
+
+
+class Station(NamedTuple):
+    """A part of the loop: its name, where it lives, how it is."""
+
+    name: str
+    url: str
+    state: str
+    colour: _Colour
+
+
+class Summary(NamedTuple):
+    """What a person should know now: in two words, and in a sentence."""
+
+    kind: Literal["success", "warning", "error"]
+    title: str
+    text: str
+
+
+def stations(settings: Settings, waiting: int, snapshot: Snapshot) -> Iterator[Station]:
+    """The parts of the loop, in the order in which a trade goes through them."""
+    colour: _Colour = "green" if not waiting else "orange" if snapshot.sidecar or waiting >= _MANY else "blue"
+    yield Station("This page", "", f"{waiting:,} waiting" if waiting else "idle", colour)
+    yield Station("Sidecar", f"{settings.sidecar_url}/metrics", *_state(snapshot.sidecar, "away", "red"))
+    blind = not (snapshot.prometheus or snapshot.scraped or snapshot.sidecar)
+    state: tuple[str, _Colour] = (
+        ("misses the sidecar", "orange") if blind else _state(snapshot.prometheus, "not running", "gray")
+    )
+    yield Station("Prometheus", settings.prometheus_url, *state)
+    yield Station("Grafana", settings.grafana_url, *_state(snapshot.grafana, "not running", "gray"))
+
+
+def _state(problem: str, away: str, colour: _Colour) -> tuple[str, _Colour]:
+    return (away, colour) if problem else ("up", "green")
+
+
+def summarize(waiting: int, capacity: int, dropped: int, snapshot: Snapshot) -> Summary:
+    """What matters most."""
+    if waiting >= capacity:
+        text = f"The outbox is full, and each new trade drops the oldest: {dropped:,} so far."
+        return Summary("error", "Losing trades", text)
+    if snapshot.sidecar:
+        wait = waits(waiting) if waiting else "New trades wait"
+        known = f" Numbers as of {clock(snapshot.totals_at)}." if snapshot.totals else ""
+        text = f"{wait} here until it is back ({snapshot.sidecar}).{known}"
+        return Summary("warning", "Sidecar away", text)
+    if waiting >= _MANY:
+        text = f"{waits(waiting)} here. There is room for {capacity - waiting:,} more."
+        return Summary("warning", "Sidecar behind", text)
+    if snapshot.lost:
+        text = f"{count(snapshot.lost)} in the last 5 minutes: an outbox was full, or totals began anew."
+        return Summary("warning", "Trades lost", text)
+    return Summary("success", "Live", "Each trade is counted exactly once.")
+
+
+def draw_status(desk: Desk, snapshot: Snapshot) -> None:
+    waiting = desk.waiting
+    kind, title, text = summarize(waiting, desk.capacity, desk.lost, snapshot)
+    is_open = st.session_state.get("unfolded", False)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="status"):
+        st.title("trading-telemetry", anchor=False, width="content")
+        {"success": st.success, "warning": st.warning, "error": st.error}[kind](f"**{title}**", width=150)
+        st.button(
+            "Less" if is_open else "More",
+            icon=":material/expand_less:" if is_open else ":material/expand_more:",
+            type="tertiary",
+            key="unfold",
+            on_click=_unfold,
+            args=(not is_open,),
+        )
+    with st.container(horizontal=True, vertical_alignment="center", key="unfolded-loop" if is_open else "folded-loop"):
+        st.markdown(" → ".join(map(_label, stations(desk.settings, waiting, snapshot))), width="content")
+        st.markdown(f":small[{text}]", width="content")
+
+
+def _label(station: Station) -> str:
+    url = from_the_browser(station.url, st.context.url)
+    name = f"[{station.name}]({url})" if station.url else station.name
+    return f"{name} :{station.colour}-badge[{station.state}]"
+
+
+def _unfold(is_open: bool) -> None:
+    st.session_state["unfolded"] = is_open
+
+
+def from_the_browser(url: str, page: str | None) -> str:
+    """A neighbour's address as the browser reaches it: a name without a dot means the host that the page comes from."""
+    parts, here = urlsplit(url), urlsplit(page or "")
+    if not here.hostname or "." in (parts.hostname or "") or ":" in (parts.hostname or ""):
+        return url
+    host = f"[{here.hostname}]" if ":" in here.hostname else here.hostname
+    return parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host).geturl()

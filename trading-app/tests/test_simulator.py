@@ -1,0 +1,115 @@
+"""The order flow in the background."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from app_process import FakeSidecar, eventually
+
+from trading_app.outbox import Outbox, OutboxError
+from trading_app.publisher import TradePublisher
+from trading_app.segment import Segment
+from trading_app.ui.simulator import FlowSettings, Simulator
+
+
+@pytest.fixture
+def publisher(sidecar: FakeSidecar) -> Iterator[TradePublisher]:
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
+        yield publisher
+
+
+def runs(simulator: Simulator) -> bool:
+    return simulator.settings is not None
+
+
+@pytest.fixture
+def simulator(publisher: TradePublisher) -> Iterator[Simulator]:
+    simulator = Simulator(publisher)
+    yield simulator
+    simulator.close()
+
+
+def test_it_publishes_until_it_is_stopped(
+    simulator: Simulator, publisher: TradePublisher, sidecar: FakeSidecar
+) -> None:
+    assert not runs(simulator)
+    settings = FlowSettings(rate=200.0, buys=1.0, symbols=("BTC-USD",))
+    simulator.start(settings)
+    assert simulator.settings == settings
+    trades = [sidecar.receive() for _ in range(10)]
+    assert {(trade["side"], trade["symbol"]) for trade in trades} == {("buy", "BTC-USD")}
+    assert all(trade["price"] > 0 for trade in trades)
+    simulator.stop()
+    assert not runs(simulator)
+    publisher.flush()
+    sidecar.receive_all()
+    assert sidecar.is_silent()
+
+
+def test_one_flow_runs_for_all(simulator: Simulator) -> None:
+    simulator.start(FlowSettings(rate=1.0, buys=0.5))
+    simulator.start(FlowSettings(rate=1000.0, buys=1.0))
+    assert simulator.settings == FlowSettings(rate=1.0, buys=0.5)
+
+
+def test_it_can_be_started_again(simulator: Simulator, sidecar: FakeSidecar) -> None:
+    for side, buys in ("buy", 1.0), ("sell", 0.0):
+        simulator.start(FlowSettings(rate=1000.0, buys=buys))
+        assert eventually(lambda: sidecar.receive()["side"] == side)  # noqa: B023
+        simulator.stop()
+
+
+def test_a_burst_goes_out_beside_a_running_flow(simulator: Simulator, sidecar: FakeSidecar) -> None:
+    simulator.start(FlowSettings(rate=1.0, buys=0.0))
+    simulator.burst(500, FlowSettings(rate=1.0, buys=1.0))
+    sides = [sidecar.receive()["side"] for _ in range(500)]
+    assert sides.count("buy") >= 495
+    assert runs(simulator)
+
+
+def test_it_tells_how_often_it_calls_publish_and_how_long_that_takes(simulator: Simulator) -> None:
+    assert simulator.load is None
+    simulator.start(FlowSettings(rate=200.0, buys=0.5))
+    load = eventually(lambda: simulator.load)
+    assert load
+    assert load.calls == pytest.approx(200, rel=0.2)
+    assert 0 < load.seconds < 0.005
+    simulator.stop()
+    assert eventually(lambda: simulator.load is None)
+
+
+def test_it_keeps_up_with_10_000_trades_per_second(simulator: Simulator, publisher: TradePublisher) -> None:
+    first = int(publisher.publish("buy").seq)
+    simulator.start(FlowSettings(rate=10_000.0, buys=0.5))
+    load = eventually(lambda: simulator.load)
+    simulator.stop()
+    assert load
+    assert publisher.publish("buy").seq - first > 5_000
+
+
+class FullOutbox(Outbox):
+    """An outbox whose disk can be full at the wanted instant."""
+
+    full = False
+
+    def create(self, size: int) -> Segment:
+        if self.full:
+            raise OutboxError("No space left on device")
+        return super().create(size)
+
+
+def test_an_outbox_that_takes_nothing_ends_it_with_a_reason(sidecar: FakeSidecar, tmp_path: Path) -> None:
+    outbox = FullOutbox(tmp_path / "outbox")
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox, capacity=8) as publisher:
+        simulator = Simulator(publisher)
+        outbox.full = True
+        simulator.start(FlowSettings(rate=100.0, buys=0.5))
+        assert eventually(lambda: simulator.problem)
+        assert "No space left" in simulator.problem
+        assert not runs(simulator)
+        outbox.full = False
+        sidecar.receive_all()
+        simulator.start(FlowSettings(rate=100.0, buys=0.5))
+        assert sidecar.receive()
+        assert simulator.problem == ""
+        simulator.close()
