@@ -11,15 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import publish
-import receive
-import recover
-import report
-import scrape
-import visible
-from emitters import EMITTERS
-from plan import FULL, QUICK, Plan
-from programs import NotInstalled
+from benchmarks import publish, receive, recover, report, scrape, visible
+from benchmarks.emitters import EMITTERS
+from benchmarks.plan import FULL, QUICK, Plan
+from benchmarks.programs import NotInstalled
 
 type Measurement = Callable[[Path, Plan], None]
 

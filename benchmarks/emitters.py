@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from chaos import Sidecar
-from programs import Child, NotInstalled, RestartingSidecar, answers, running
-from stack import eventually, free_port
+from harness.chaos import Sidecar
+from harness.stack import eventually, free_port
 
+from benchmarks.programs import Child, NotInstalled, RestartingSidecar, answers, running
 from trading_app.messages import Trade, encode
 from trading_app.publisher import TradePublisher
 

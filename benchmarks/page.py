@@ -1,18 +1,14 @@
 """What an idle page costs: processor time of its server and of the sidecar, by the number of open tabs.
 
-Run it with ``python benchmarks/page.py``. A percent is one of one core.
+Run it with ``python -m benchmarks.page``. A percent is one of one core.
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from harness.stack import Honcho, Workspace, eventually, tool
 from playwright.sync_api import sync_playwright
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from stack import Honcho, Workspace, eventually, tool
 
 SETTLE = 8.0
 SECONDS = 20.0

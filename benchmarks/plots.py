@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import publish
-import receive
-import visible
 from matplotlib.axes import Axes
-from results import Table, spread
+
+from benchmarks import publish, receive, visible
+from benchmarks.results import Table, spread
 
 OURS, OTHERS = "#1f77b4", "#6b7785"
 SHADES = "#1f77b4", "#6baed6", "#c6dbef"

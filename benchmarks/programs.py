@@ -11,8 +11,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
-from chaos import Sidecar
-from stack import eventually
+from harness.chaos import Sidecar
+from harness.stack import eventually
 
 HERE = Path(__file__).parent
 

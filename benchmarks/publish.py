@@ -6,9 +6,9 @@ from itertools import repeat
 from pathlib import Path
 from statistics import fmean
 
-from emitters import EMITTERS, Emit
-from plan import Plan
-from results import Column, Table, percentile
+from benchmarks.emitters import EMITTERS, Emit
+from benchmarks.plan import Plan
+from benchmarks.results import Column, Table, percentile
 
 
 @dataclass(frozen=True)

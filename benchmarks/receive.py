@@ -4,11 +4,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import receivers
-from plan import Plan
-from programs import Child, Usage
-from receivers import Start
-from results import Column, Table
+from benchmarks import receivers
+from benchmarks.plan import Plan
+from benchmarks.programs import Child, Usage
+from benchmarks.receivers import Start
+from benchmarks.results import Column, Table
 
 # How a contestant is started, and what sends to it.
 CONTESTANTS: dict[str, tuple[Start, str]] = {

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from chaos import Sidecar
-from programs import HERE, Child, NotInstalled, Scraper, answers, running
-from stack import eventually, free_port, make_keys
+from harness.chaos import Sidecar
+from harness.stack import eventually, free_port, make_keys
+
+from benchmarks.programs import HERE, Child, NotInstalled, Scraper, answers, running
 
 # To look costs the one that is looked at, not to look is counted as its time.
 _POLL = 0.002, 0.25

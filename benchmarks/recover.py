@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
-from chaos import Sidecar
-from plan import Plan
-from programs import Child, Peak, running, status, total
-from results import Column, Table
-from stack import eventually
+from harness.chaos import Sidecar
+from harness.stack import eventually
+
+from benchmarks.plan import Plan
+from benchmarks.programs import Child, Peak, running, status, total
+from benchmarks.results import Column, Table
 
 TABLE = Table(
     "Trades waiting in a durable journal, from the sidecar's start until its totals are exact",

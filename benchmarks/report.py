@@ -9,14 +9,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import plots
-import publish
-import receive
-import recover
-import scrape
-import visible
-from results import Table
-from targets import targets
+from benchmarks import plots, publish, receive, recover, scrape, visible
+from benchmarks.results import Table
+from benchmarks.targets import targets
 
 TABLES: tuple[Table, ...] = (
     *publish.TABLES.values(),

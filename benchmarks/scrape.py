@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import zmq
-from chaos import Sidecar
-from plan import Plan
-from programs import Scraper, running, status, total
-from results import Column, Table, percentile
-from stack import eventually
+from harness.chaos import Sidecar
+from harness.stack import eventually
 
+from benchmarks.plan import Plan
+from benchmarks.programs import Scraper, running, status, total
+from benchmarks.results import Column, Table, percentile
 from trading_app.messages import SIDES, Trade, encode
 
 _COLUMNS = (

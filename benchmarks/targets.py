@@ -3,12 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import publish
-import receive
-import recover
-import scrape
-import visible
-from publish import BURST, SUSTAINED
+from benchmarks import publish, receive, recover, scrape, visible
+from benchmarks.publish import BURST, SUSTAINED
 
 _SYMBOLS = "1 symbol", "100 symbols"
 

@@ -6,10 +6,11 @@ from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
 
-from chaos import Sidecar
-from plan import FULL, Plan
-from programs import Child, Scraper, running
-from results import Column, Table, percentile
+from harness.chaos import Sidecar
+
+from benchmarks.plan import FULL, Plan
+from benchmarks.programs import Child, Scraper, running
+from benchmarks.results import Column, Table, percentile
 
 MODES = {
     "sleeps": "the thread sleeps in between",

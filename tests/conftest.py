@@ -4,8 +4,8 @@ from typing import Any
 
 import hypothesis
 import pytest
+from harness.stack import Honcho, Prometheus, Workspace, eventually, tool
 from playwright.sync_api import Browser, Page, sync_playwright
-from stack import Honcho, Prometheus, Workspace, eventually, tool
 
 # How long an example takes says something about the machine, not about the code.
 hypothesis.settings.register_profile(

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 import zmq
-from chaos import Sidecar
-from publishing import Publishing, reconcile_seconds
-from stack import ROOT, Prometheus, eventually, free_port, get, tool
+from harness.chaos import Sidecar
+from harness.publishing import Publishing, reconcile_seconds
+from harness.stack import ROOT, Prometheus, eventually, free_port, get, tool
 
 PROMETHEUS = ROOT / "infra/prometheus"
 RULES = [

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-import chaos
 import pytest
+from harness import chaos
 
 SMALL = chaos.Plan(trades=6_000, sidecar_kills=4, publisher_kills=1)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stack import ROOT, Workspace, bare_environ, eventually, free_port, get, tool
+from harness.stack import ROOT, Workspace, bare_environ, eventually, free_port, get, tool
 
 STACK = "infra/docker-compose.yml"
 PROGRAMS = "infra/docker-compose.programs.yml"

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from harness.stack import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from stack import ROOT
 
 from metrics_sidecar.messages import GapFill, Rejected, Trade, decode
 from trading_app import messages as publisher_messages

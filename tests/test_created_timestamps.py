@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from chaos import Sidecar
-from stack import Prometheus, eventually, free_port, unavailable
+from harness.chaos import Sidecar
+from harness.stack import Prometheus, eventually, free_port, unavailable
 
 from metrics_sidecar.state_format import seal
 

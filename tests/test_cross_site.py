@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 import pytest
+from harness.stack import Honcho, Workspace, eventually, get
 from playwright.sync_api import Browser, Page, expect
-from stack import Honcho, Workspace, eventually, get
 
 type Visit = Callable[[str], Page]
 

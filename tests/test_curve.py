@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from chaos import Sidecar
-from stack import eventually, make_keys
+from harness.chaos import Sidecar
+from harness.stack import eventually, make_keys
 
 from trading_app.publisher import TradePublisher
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 import zmq
-from chaos import Sidecar
-from grafana import Ambiguous, Json, Series, View
-from publishing import Publishing, reconcile_seconds
-from stack import ROOT, Prometheus, eventually, free_port
+from harness.chaos import Sidecar
+from harness.grafana import Ambiguous, Json, Series, View
+from harness.publishing import Publishing, reconcile_seconds
+from harness.stack import ROOT, Prometheus, eventually, free_port
 
 PROMETHEUS = ROOT / "infra/prometheus"
 GRAFANA = ROOT / "infra/grafana"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stack import ROOT, Honcho, Workspace, eventually, get, is_gone, tool
+from harness.stack import ROOT, Honcho, Workspace, eventually, get, is_gone, tool
 
 type Start = Callable[..., Honcho]
 

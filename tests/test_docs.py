@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from harness.stack import Honcho, Workspace, eventually
 from playwright.sync_api import Browser, Route, expect
-from stack import Honcho, Workspace, eventually
 
 type Start = Callable[..., Honcho]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.stack import ROOT, Workspace, tool
 from honcho.environ import parse
-from stack import ROOT, Workspace, tool
 
 CONTAINER = ROOT / ".devcontainer"
 SYSTEMS = ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"]

@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Iterable
 
-import fuzz
-import fuzz_rules
 import pytest
-from stack import ROOT
+from harness import fuzz, fuzz_rules
+from harness.stack import ROOT
 
 from metrics_sidecar.messages import GapFill, Message, Rejected, Trade, decode
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from chaos import Sidecar
-from stack import eventually
+from harness.chaos import Sidecar
+from harness.stack import eventually
 
 from trading_app import TradePublisher
 

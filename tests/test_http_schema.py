@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack import Honcho, Workspace, eventually
+from harness.stack import Honcho, Workspace, eventually
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 import kubernetes_validate
 import pytest
 import yaml
-from pod import Pod
-from stack import ROOT, Workspace, eventually, get, make_keys, tool
+from harness.pod import Pod
+from harness.stack import ROOT, Workspace, eventually, get, make_keys, tool
 
 from metrics_sidecar.curve import Keys
 from trading_app.curve import load_keys

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from harness.stack import Honcho, Prometheus, Workspace, eventually, get, is_gone
 from playwright.sync_api import Page, expect
-from stack import Honcho, Prometheus, Workspace, eventually, get, is_gone
 
 type Start = Callable[..., Honcho]
 type Open = Callable[[], Page]

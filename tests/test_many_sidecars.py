@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos import Sidecar
-from stack import eventually
+from harness.chaos import Sidecar
+from harness.stack import eventually
 
 from trading_app.publisher import TradePublisher
 

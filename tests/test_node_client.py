@@ -10,8 +10,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from chaos import Program, Sidecar
-from stack import ROOT, eventually, tool
+from harness.chaos import Program, Sidecar
+from harness.stack import ROOT, eventually, tool
 
 RATE = 1_500
 # What publish.mjs publishes, buying and selling in turn.

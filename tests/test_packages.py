@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stack import ROOT, eventually, free_port, get, tool
+from harness.stack import ROOT, eventually, free_port, get, tool
 
 # What importing the publisher may add to the modules that its two dependencies import.
 IMPORTED = """

@@ -15,9 +15,9 @@ from typing import Literal
 import pytest
 import zmq
 from axe_playwright_python.sync_playwright import Axe
+from harness.stack import Honcho, Prometheus, Workspace, eventually, get
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
-from stack import Honcho, Prometheus, Workspace, eventually, get
 
 type Start = Callable[..., Honcho]
 type Open = Callable[..., Page]

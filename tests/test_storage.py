@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chaos import Sidecar
-from stack import ROOT, Database, Prometheus, VictoriaMetrics, eventually, free_port
+from harness.chaos import Sidecar
+from harness.stack import ROOT, Database, Prometheus, VictoriaMetrics, eventually, free_port
 
 from trading_app.publisher import TradePublisher
 

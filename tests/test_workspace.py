@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack import ROOT, Workspace, bare_environ, eventually, get, tool
+from harness.stack import ROOT, Workspace, bare_environ, eventually, get, tool
 
 PROJECTS = ["metrics-sidecar", "trading-app"]
 

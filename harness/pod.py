@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stack import eventually, free_port, get
+from harness.stack import eventually, free_port, get
 
 # What the images run when a container names no command.
 PROGRAMS = {"trading-telemetry/metrics-sidecar": "metrics-sidecar", "trading-telemetry/trading-app": "trading-app"}

@@ -5,7 +5,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["metrics_sidecar.messages"]):
-    import fuzz_rules
+    from harness import fuzz_rules
 
 atheris.Setup(sys.argv, fuzz_rules.check)
 atheris.Fuzz()

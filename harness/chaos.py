@@ -22,9 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from chaos_publisher import RECORD, Task, orders
-from stack import ROOT, Prometheus, eventually, find_tool, free_port, get, make_keys
-
+from harness.chaos_publisher import RECORD, Task, orders
+from harness.stack import ROOT, Prometheus, eventually, find_tool, free_port, get, make_keys
 from trading_app.publisher import TradePublisher
 from trading_app.segment import read_segments
 

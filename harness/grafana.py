@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
-from stack import Prometheus
+from harness.stack import Prometheus
 
 type Json = dict[str, Any]
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from chaos import Sidecar
 from prometheus_client import start_http_server
-from stack import Prometheus
 
+from harness.chaos import Sidecar
+from harness.stack import Prometheus
 from trading_app.metrics import process_registry
 from trading_app.publisher import TradePublisher
 

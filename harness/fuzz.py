@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fuzz_rules import LINE
-from stack import ROOT
+from harness.fuzz_rules import LINE
+from harness.stack import ROOT
 
 MAX_BYTES = 4096
 ODD_VALUES = [
@@ -73,9 +73,11 @@ def fuzz(folder: Path, duration: int) -> subprocess.CompletedProcess[str]:
         "print_final_stats": 1,
         "timeout": 60,
     }
-    target = [sys.executable, str(Path(__file__).with_name("fuzz_target.py"))]
+    target = [sys.executable, "-m", "harness.fuzz_target"]
     flags = [f"-{name}={value}" for name, value in options.items()]
-    return subprocess.run([*target, *flags, str(corpus)], check=False, capture_output=True, text=True, errors="replace")
+    return subprocess.run(
+        [*target, *flags, str(corpus)], check=False, capture_output=True, text=True, errors="replace", cwd=ROOT
+    )
 
 
 def main() -> int:

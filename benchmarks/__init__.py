@@ -1,0 +1,1 @@
+"""This project beside what people would use instead, measured in one run: bin/bench."""

@@ -1,0 +1,1 @@
+"""What starts real parts: processes, ports, a Prometheus, and what kills them."""
