@@ -77,7 +77,8 @@ def desk(tab: Open) -> Page:
 def drawn(page: Page, workspace: Workspace) -> Page:
     """The page, once its tape stands, which is drawn last."""
     page.goto(workspace.page)
-    tape(page).wait_for()
+    # The first page of a server waits until it has imported what it draws with.
+    tape(page).wait_for(timeout=60_000)
     page.locator("svg.marks").first.wait_for()
     return page
 

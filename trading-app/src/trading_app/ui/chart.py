@@ -34,7 +34,7 @@ def _hover(**fields: str) -> Spec:
         "params": [
             {"name": "hover", "select": {"type": "point", "nearest": True, "on": "pointermove", "clear": "pointerout"}}
         ],
-        "mark": {"type": "rule", "strokeWidth": 1},
+        "mark": {"type": "rule", "strokeWidth": 1, "aria": False},
         "encoding": {
             "x": _TIME,
             "opacity": {"condition": {"param": "hover", "empty": False, "value": 0.5}, "value": 0},
@@ -65,7 +65,7 @@ _RATES = _chart(
             "color": {"field": "side", "type": "nominal", "scale": _SERIES, "legend": None},
         },
     },
-    _hover(buy="Buys per second", sell="Sells per second"),
+    {**_hover(buy="Buys per second", sell="Sells per second"), "transform": [{"filter": "datum.side == 'buy'"}]},
 )
 
 
