@@ -106,11 +106,12 @@ class Pictures:
         """An animation of so many frames, before some of which something is done."""
         page.set_viewport_size({"width": 1600, "height": 600})
         page.wait_for_timeout(self._settle)
-        shots, started = [], time.monotonic()
+        shots: list[Image.Image] = []
+        started = time.monotonic()
         for number in range(frames):
             acts.get(number, lambda: None)()
-            shot = Image.open(io.BytesIO(page.screenshot()))
-            shot = shot.convert("RGB").resize((1120, 420), Image.Resampling.LANCZOS)
+            whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            shot = whole.resize((1120, 420), Image.Resampling.LANCZOS)
             shots.append(shot.quantize(palette=shots[0]) if shots else shot.quantize(200))
         path = self._folder / f"{name}.gif"
         each = round(1000 * (time.monotonic() - started) / frames)
