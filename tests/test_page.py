@@ -106,11 +106,13 @@ class Pictures:
         """An animation of so many frames, before some of which something is done."""
         page.set_viewport_size({"width": 1600, "height": 600})
         page.wait_for_timeout(self._settle)
-        shots, started = [], time.monotonic()
+        shots: list[Image.Image] = []
+        started = time.monotonic()
         for number in range(frames):
             acts.get(number, lambda: None)()
-            shot = Image.open(io.BytesIO(page.screenshot()))
-            shots.append(shot.resize((1120, 420), Image.Resampling.LANCZOS).quantize(96))
+            whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            shot = whole.resize((1120, 420), Image.Resampling.LANCZOS)
+            shots.append(shot.quantize(palette=shots[0]) if shots else shot.quantize(200))
         path = self._folder / f"{name}.gif"
         each = round(1000 * (time.monotonic() - started) / frames)
         shots[0].save(path, save_all=True, append_images=shots[1:], duration=each, loop=0, optimize=True)
@@ -494,6 +496,8 @@ def test_anyone_can_read_it_in_a_window_of_any_width(desk: Page, scheme: Literal
     expect(desk.locator(".st-key-ticket").get_by_role("alert")).to_be_visible()
     require_no_violations(desk)
     desk.get_by_label("Quantity").fill("1")
+    desk.get_by_label("Quantity").blur()
+    expect(desk.locator(".st-key-ticket").get_by_role("alert")).to_have_count(0)
     desk.set_viewport_size({"width": 1280, "height": 900})
     show(desk, "My trades")
     button(desk, "Start").click()

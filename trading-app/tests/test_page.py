@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 import trading_app.ui
 from trading_app.messages import SIDES, Side
 from trading_app.ui import ticket
+from trading_app.ui.fields import problem, read_symbol
 from trading_app.ui.numbers import NONE
 
 PAGE = str(Path(trading_app.ui.__file__).parent / "page.py")
@@ -118,7 +119,6 @@ def test_symbols_that_were_traded_can_be_chosen(page: AppTest, sidecar: FakeSide
         ("quantity", "much", "quantity must be a number such as 2.5"),
         ("price", "-1", "price must be from 0 to 1e+12"),
         ("price", "much", "price must be a number such as 2.5"),
-        ("symbol", "a b", "symbol must be 1 to 32 of"),
     ],
 )
 def test_what_makes_no_trade_is_marked_before_the_press_and_refused_after_it(
@@ -132,6 +132,11 @@ def test_what_makes_no_trade_is_marked_before_the_press_and_refused_after_it(
     assert reason in page.toast[0].value
     assert not column(page, "Side")
     assert sidecar.is_silent()
+
+
+def test_a_symbol_that_is_none_has_a_reason() -> None:
+    assert "symbol must be 1 to 32 of" in problem(read_symbol, "a b")
+    assert problem(read_symbol, "") == ""
 
 
 @pytest.mark.parametrize("quantity, shown", [("1234567.5", "1,234,567.5"), ("0.1234567", "0.1234567"), ("100", "100")])
