@@ -194,6 +194,7 @@ def background(button: Locator) -> str:
 
 
 def require_no_violations(page: Page) -> None:
+    page.wait_for_timeout(500)  # Colours fade into each other.
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
 
