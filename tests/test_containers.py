@@ -56,7 +56,7 @@ def binds(workspace: Workspace, service: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_prometheus_finds_the_side_car_on_the_host(workspace: Workspace) -> None:
+def test_prometheus_finds_the_sidecar_on_the_host(workspace: Workspace) -> None:
     services = model(workspace, STACK)["services"]
     assert services.keys() == {"prometheus", "grafana"}
     assert services["prometheus"]["extra_hosts"] == ["metrics-sidecar=host-gateway"]
@@ -150,7 +150,7 @@ def test_dot_env_says_what_docker_compose_runs(workspace: Workspace) -> None:
     assert model(workspace)["services"].keys() == {"prometheus", "grafana"}
 
 
-def test_with_the_programs_the_side_car_is_a_container(workspace: Workspace) -> None:
+def test_with_the_programs_the_sidecar_is_a_container(workspace: Workspace) -> None:
     services = model(workspace, STACK, PROGRAMS)["services"]
     assert services.keys() == {"prometheus", "grafana", "metrics-sidecar", "ui", "api"}
     assert "extra_hosts" not in services["prometheus"]

@@ -104,7 +104,7 @@ def test_prometheus_reconciles_what_page_and_api_published_with_what_was_counted
     assert eventually(lambda: numbers() == [5, 5, 0], timeout=60), numbers()
 
 
-def test_the_programs_start_behind_the_side_car_and_ctrl_c_leaves_nothing(workspace: Workspace, honcho: Start) -> None:
+def test_the_programs_start_behind_the_sidecar_and_ctrl_c_leaves_nothing(workspace: Workspace, honcho: Start) -> None:
     stack = honcho()
     assert eventually(workspace.page_is_up), stack.output
     assert eventually(workspace.api_is_up), stack.output
@@ -115,14 +115,14 @@ def test_the_programs_start_behind_the_side_car_and_ctrl_c_leaves_nothing(worksp
     assert "Traceback" not in stack.output
 
 
-def test_a_change_in_the_side_cars_sources_is_served(workspace: Workspace, honcho: Start) -> None:
+def test_a_change_in_the_sidecars_sources_is_served(workspace: Workspace, honcho: Start) -> None:
     honcho("sidecar")
     assert eventually(workspace.sidecar_is_up)
     replace(workspace.folder / "metrics-sidecar/src/metrics_sidecar/exposition.py", "Trades counted.", "Trades told.")
     assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
 
 
-def test_a_change_in_the_side_cars_sources_that_breaks_it_is_mended_by_the_next(
+def test_a_change_in_the_sidecars_sources_that_breaks_it_is_mended_by_the_next(
     workspace: Workspace, honcho: Start
 ) -> None:
     stack = honcho("sidecar")
