@@ -107,7 +107,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subpro
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_a_project_alone_passes_its_own_tests(project: str, alone: dict[str, subprocess.Popen[str]]) -> None:
-    output, _ = alone[project].communicate(timeout=600)
+    output, _ = alone[project].communicate(timeout=1200)
     assert alone[project].returncode == 0, output
 
 
