@@ -340,24 +340,29 @@ def test_the_tape_has_the_trades_of_all_publishers(shared: Workspace, desk: Page
 
 
 def test_positions_sort(desk: Page) -> None:
-    for name, quantity in ("AAA", "1"), ("ZZZ", "900"):
+    def buy(name: str) -> None:
         symbol(desk).fill(name)
         symbol(desk).press("Enter")
-        desk.get_by_label("Quantity").fill(quantity)
         button(desk, "Buy").click()
         expect(rows(desk).filter(has_text=name).first).to_be_visible()
+
+    for name in "AAA", "ZZZ":
+        buy(name)
     grid = desk.get_by_test_id("stDataFrame")
-    cells = grid.locator("table tbody tr td:first-of-type")
+    header, cells = grid.locator("thead th").first, grid.locator("tbody tr td:first-of-type")
 
     def order() -> list[str]:
-        return [name for name in cells.all_inner_texts() if name in {"AAA", "ZZZ"}]
+        return [name for name in cells.all_text_contents() if name in {"AAA", "ZZZ"}]
 
-    assert eventually(lambda: order() == ["AAA", "ZZZ"])
-    for expected in ["AAA", "ZZZ"], ["ZZZ", "AAA"]:
-        grid.click(position={"x": 130, "y": 15})
+    for arrow, expected in ("\N{UPWARDS ARROW}", ["AAA", "ZZZ"]), ("\N{DOWNWARDS ARROW}", ["ZZZ", "AAA"]):
+        grid.click(position={"x": 25, "y": 17})
+        expect(header).to_have_text(f"{arrow} Symbol")
         assert eventually(lambda: order() == expected)  # noqa: B023
-    desk.wait_for_timeout(2500)
-    assert order() == ["ZZZ", "AAA"], "sorted still, after it was drawn anew"
+    last = grid.locator("tbody tr").filter(has_text="AAA").locator("td").nth(2)
+    bought = float(last.text_content() or "")
+    buy("AAA")
+    expect(last, "drawn anew").to_have_text(f"{bought + 1:g}")
+    assert order() == ["ZZZ", "AAA"], "sorted still"
 
 
 def test_charts_show_values_under_the_pointer_and_have_no_noise_on_their_axes(desk: Page) -> None:
@@ -365,14 +370,17 @@ def test_charts_show_values_under_the_pointer_and_have_no_noise_on_their_axes(de
     expect(metric(desk, "Rate")).not_to_have_text("\N{EN DASH}")
     chart = desk.locator(".st-key-rates-chart svg.marks")
     chart.wait_for()
-    desk.wait_for_timeout(3000)
-    box = chart.bounding_box()
-    assert box
-    desk.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 40)
     tooltip = desk.locator("#vg-tooltip-element")
-    expect(tooltip).to_contain_text("Buys per second")
-    expect(tooltip).to_contain_text("Sells per second")
-    texts = desk.locator("svg.marks text").all_inner_texts()
+
+    def pointed_at() -> str:
+        chart.hover(position={"x": 200, "y": 40})
+        chart.hover(position={"x": 210, "y": 40})
+        return (tooltip.text_content() or "") if tooltip.count() else ""
+
+    for side in "Buys", "Sells":
+        assert eventually(lambda: f"{side} per second" in pointed_at())  # noqa: B023
+    texts = desk.locator("svg.marks text").all_text_contents()
+    assert texts
     assert not [text for text in texts if "0.0000" in text]
     expect(desk.get_by_text("Source: the sidecar, as seen by this page.")).to_be_visible()
 
