@@ -5,7 +5,7 @@ from typing import Any
 import hypothesis
 import pytest
 from harness.stack import Honcho, Prometheus, Workspace, eventually, tool
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # How long an example takes says something about the machine, not about the code.
 hypothesis.settings.register_profile(
@@ -46,6 +46,8 @@ def prometheus(workspace: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     program = tool("chromium", "apt-get install chromium")
+    # On a busy machine a page takes its time. What must be quick says so in its test.
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         # What Chromium asks of its makers' servers would only fail behind a closed network.
         quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
