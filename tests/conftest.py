@@ -66,7 +66,7 @@ def page(browser: Browser, workspace: Workspace) -> Iterator[Callable[[], Page]]
     context = browser.new_context()
 
     def open_page() -> Page:
-        assert eventually(workspace.page_is_up)
+        assert eventually(workspace.page_is_up, 90)
         opened = context.new_page()
         opened.goto(workspace.page)
         # The tape is drawn last.

@@ -140,7 +140,7 @@ def test_another_site_cannot_frame_the_page(stack: Workspace, other_port: int, v
         })""",
         stack.page,
     )
-    assert page.frames[1].url.startswith("chrome-error://")
+    page.frames[1].wait_for_url("chrome-error://**", wait_until="commit")
 
 
 def test_not_even_the_page_itself_may_frame_what_page_and_api_send(stack: Workspace) -> None:

@@ -23,7 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.mark.parametrize("program", ["sidecar", "api"])
 def test_schemathesis_finds_nothing(stack: Workspace, program: str, tmp_path: Path) -> None:
     port = {"sidecar": stack.sidecar_port, "api": stack.api_port}[program]
-    bounds = ["--max-time=10", "--max-examples=50", "--generation-deterministic"]
+    bounds = ["--max-time=20", "--max-examples=50", "--generation-deterministic"]
     found = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
@@ -35,7 +35,7 @@ def test_schemathesis_finds_nothing(stack: Workspace, program: str, tmp_path: Pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert found.returncode == 0, found.stdout + found.stderr

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import zmq
@@ -193,9 +193,14 @@ def background(button: Locator) -> str:
 
 
 def require_no_violations(page: Page) -> None:
-    page.wait_for_timeout(500)  # Colours fade into each other.
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    violations: list[dict[str, Any]] = []
+
+    def has_none() -> bool:
+        violations[:] = Axe().run(page).response["violations"]
+        return not violations
+
+    # Colours fade into each other for a moment.
+    assert eventually(has_none), violations
 
 
 # The ticket
