@@ -105,7 +105,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subpro
         process.communicate()
 
 
-@pytest.mark.quiet
 @pytest.mark.parametrize("project", PROJECTS)
 def test_a_project_alone_passes_its_own_tests(project: str, alone: dict[str, subprocess.Popen[str]]) -> None:
     output, _ = alone[project].communicate(timeout=1200)
