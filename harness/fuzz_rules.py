@@ -4,6 +4,8 @@ import re
 import time
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
 from metrics_sidecar.messages import REASONS, SIDES, GapFill, Message, Rejected, Trade, decode
 
 LINE = b'{"type": "trade", "side": "buy", "qty": 1.5, "ts": 1790000000.5, "session": "fuzz", "seq": 7}'
@@ -116,7 +118,7 @@ def seconds(frame: bytes) -> float:
 def is_within_bounds(message: object) -> bool:
     match message:
         case Trade(side, qty, ts, session, seq, symbol, price):
-            amounts = (qty, 1e12), (ts, 1e11), (price, 1e12)
+            amounts = (qty, 1e12), (ts, 1e11), (0.0 if price is UNSET else price, 1e12)
             return (
                 side in SIDES
                 and all(type(amount) is float and 0 <= amount <= most for amount, most in amounts)

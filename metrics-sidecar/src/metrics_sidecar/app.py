@@ -132,7 +132,6 @@ def main() -> None:
     with one_line_errors():
         settings = Settings.from_environ()
         require_free(settings.host, settings.port)
-        # Neither has an access log: Prometheus asks every second.
         if arguments.reload:
             with setting_errors(settings):
                 Store(settings.state).close()

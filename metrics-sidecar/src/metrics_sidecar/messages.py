@@ -11,14 +11,12 @@ from itertools import chain
 from typing import Annotated, Any, Literal, final, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_BYTES = 2**20
 MAX_SEQ = 10**12
 SESSION = r"^[A-Za-z0-9._-]{1,64}$"
 SYMBOL = r"^[A-Za-z0-9._:/-]{1,32}$"
-# Adds nothing to a sum, as a price of 0 does, and can be told from it by its sign.
-NO_PRICE = -0.0
 
 type Side = Literal["buy", "sell"]
 type Reason = Literal[
@@ -33,8 +31,8 @@ REASONS: tuple[Reason, ...] = get_args(Reason.__value__)
 class Trade(Struct, tag_field="type", tag="trade", gc=False):
     """One trade: ``qty`` in units, ``ts`` in Unix seconds, ``price`` per unit.
 
-    ``session`` is "" and ``seq`` 0 where the trade is not tracked; ``symbol`` is "" and ``price`` `NO_PRICE` where it
-    has none.
+    ``session`` is "" and ``seq`` 0 where the trade is not tracked; ``symbol`` is "" and ``price`` UNSET where it has
+    none.
     """
 
     side: Literal["buy", "sell"]
@@ -43,7 +41,7 @@ class Trade(Struct, tag_field="type", tag="trade", gc=False):
     session: Annotated[str, Meta(min_length=1, max_length=64)] = ""
     seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)] = 0
     symbol: Annotated[str, Meta(min_length=1, max_length=32)] = ""
-    price: Annotated[float, Meta(ge=0, le=1e12)] = NO_PRICE
+    price: Annotated[float, Meta(ge=0, le=1e12)] | UnsetType = UNSET
 
 
 @final

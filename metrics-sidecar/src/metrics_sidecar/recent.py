@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import copysign
+
+from msgspec import UNSET
 
 from metrics_sidecar.messages import Side, Trade
 
@@ -53,7 +54,7 @@ def _show(trade: Trade, received_at: float) -> CountedTrade:
         qty=trade.qty,
         ts=trade.ts,
         symbol=trade.symbol or None,
-        price=None if copysign(1.0, trade.price) < 0 else trade.price,
+        price=None if trade.price is UNSET else trade.price,
         session=trade.session or None,
         seq=trade.seq or None,
         received_at=received_at,

@@ -21,8 +21,8 @@ class Reloader(StatReload):
         return changed
 
 
-def run(factory: str, host: str, port: int, *, access_log: bool = False) -> None:
+def run(factory: str, host: str, port: int) -> None:
     """Serve what ``factory``, an import string, makes, until a signal comes."""
     sources = [str(Path(__file__).parent)]
-    server, listening = listen(factory, host, port, access_log=access_log, reload_dirs=sources)
+    server, listening = listen(factory, host, port, reload_dirs=sources)
     Reloader(server.config, server.run, [listening]).run()

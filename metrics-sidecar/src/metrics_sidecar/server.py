@@ -147,7 +147,7 @@ def _log_config() -> dict[str, Any]:
 
 
 def listen(
-    app: ASGIApp | str, host: str, port: int, *, access_log: bool = False, reload_dirs: Sequence[str] = ()
+    app: ASGIApp | str, host: str, port: int, *, reload_dirs: Sequence[str] = ()
 ) -> tuple[uvicorn.Server, socket.socket]:
     """A server for ``app``, which may be the import string of a factory, and the socket that it will serve."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -165,7 +165,8 @@ def listen(
         # asyncio accepts so many at a time, and more before the first of them is counted.
         backlog=_max_connections() // 2,
         log_config=_log_config(),
-        access_log=access_log,
+        # Prometheus asks every second.
+        access_log=False,
         timeout_graceful_shutdown=2,
     )
     listening = config.bind_socket()
@@ -174,9 +175,9 @@ def listen(
     return uvicorn.Server(config), listening
 
 
-def run(app: ASGIApp | str, host: str, port: int, *, access_log: bool = False) -> None:
+def run(app: ASGIApp | str, host: str, port: int) -> None:
     """Serve ``app`` until a signal comes; it may be the import string of a factory."""
-    server, listening = listen(app, host, port, access_log=access_log)
+    server, listening = listen(app, host, port)
     with suppress(KeyboardInterrupt):
         server.run([listening])
     if not server.started:

@@ -66,7 +66,7 @@ class Tallies:
             qty = trade.qty
             tally.trades += 1
             tally.volume += qty
-            tally.notional += qty * trade.price
+            tally.notional += qty * (trade.price or 0.0)
 
     def _count_together(self, trades: Sequence[Trade], by_side: Mapping[Side, _Tally]) -> None:
         for side, tally in by_side.items():
@@ -74,7 +74,7 @@ class Tallies:
             quantities = [trade.qty for trade in of_side]
             tally.trades += len(of_side)
             tally.volume += sum(quantities)
-            tally.notional += sumprod(quantities, [trade.price for trade in of_side])
+            tally.notional += sumprod(quantities, [trade.price or 0.0 for trade in of_side])
 
 
 class _BySymbol(dict[str, dict[Side, _Tally]]):

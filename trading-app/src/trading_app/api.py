@@ -152,5 +152,4 @@ main = Program(
     outbox="api",
     description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment: WEBAPP_ZMQ_ADDR,"
     " WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST, PORT.",
-    access_log=True,
 ).run

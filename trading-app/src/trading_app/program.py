@@ -18,7 +18,6 @@ class Program:
         port: by default.
         outbox: the name of its journal.
         description: for ``--help``.
-        access_log: whether requests are logged.
     """
 
     name: str
@@ -26,7 +25,6 @@ class Program:
     port: int
     outbox: str
     description: str
-    access_log: bool = False
 
     def run(self) -> None:
         """Read options and settings, and serve. A bad setting ends the program with one line."""
@@ -40,4 +38,4 @@ class Program:
         except (SettingError, OutboxError) as error:
             raise SystemExit(f"{self.name}: {error}") from None
         run = reloader.run if arguments.reload else server.run
-        run(self.factory, settings.host, settings.port, access_log=self.access_log)
+        run(self.factory, settings.host, settings.port)
