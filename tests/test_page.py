@@ -271,6 +271,17 @@ def test_a_symbol_can_be_typed_and_is_remembered(desk: Page, tab: Open) -> None:
     symbol(desk).press("Enter")
 
 
+def test_once_a_symbol_is_chosen_the_keys_trade_again(desk: Page) -> None:
+    symbol(desk).click()
+    desk.get_by_role("option", name="ETH-USD").click()
+    expect(symbol(desk)).to_have_value("ETH-USD")
+    expect(symbol(desk)).not_to_be_focused()
+    desk.keyboard.press("b")
+    expect(rows(desk).first).to_contain_text("ETH-USD")
+    symbol(desk).fill("BTC-USD")
+    symbol(desk).press("Enter")
+
+
 def test_each_press_is_one_trade_however_fast_they_come(shared: Workspace, desk: Page) -> None:
     before = counted(shared)
     for number in range(60):

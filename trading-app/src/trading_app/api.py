@@ -34,9 +34,11 @@ class OrderRequest(BaseModel):
     # An order in other words than these must not become a trade of 1.
     model_config = ConfigDict(extra="forbid")
 
-    qty: Annotated[float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0")] = 1.0
-    symbol: Annotated[_Symbol | None, Field(description="What is traded, such as BTC-USD")] = None
-    price: Annotated[_Price | None, Field(description="Price per unit")] = None
+    qty: Annotated[
+        float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0", examples=[2.5])
+    ] = 1.0
+    symbol: Annotated[_Symbol | None, Field(description="What is traded", examples=["BTC-USD"])] = None
+    price: Annotated[_Price | None, Field(description="Price per unit", examples=[100.5])] = None
 
 
 def _form_schema() -> dict[str, Any]:

@@ -38,6 +38,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const state = parentElement.state ??= begin(parentElement)
   state.setTriggerValue = setTriggerValue
   state.presses = state.presses.filter(press => !data.seen.includes(press.id))
+  // A field in which a symbol was just chosen keeps the focus, and B and S would be typed into it.
+  if (state.symbol !== undefined && state.symbol !== data.symbol && document.activeElement?.matches('[role=combobox]')) {
+    document.activeElement.blur()
+  }
+  state.symbol = data.symbol
   return () => {
     document.removeEventListener('keydown', state.key, true)
     parentElement.state = undefined

@@ -8,6 +8,7 @@ import streamlit as st
 from trading_app.messages import Side
 
 _KEPT = 50
+# The keys stand on the buttons, which are there once keys are listened for.
 _HTML = """
 <div class="pair">
   <button type="button" value="buy" aria-keyshortcuts="B">Buy <kbd aria-hidden="true">B</kbd></button>
@@ -27,6 +28,7 @@ button:hover { filter: brightness(1.1); }
 button:active { filter: brightness(0.9); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
 kbd { font: inherit; font-weight: 400; margin-left: 0.25rem; }
+@media (hover: none) { kbd { display: none; } }
 """
 
 _component = st.components.v2.component(
@@ -34,10 +36,10 @@ _component = st.components.v2.component(
 )
 
 
-def draw_buttons() -> list[Side]:
-    """The side of each press since the last time."""
+def draw_buttons(symbol: str) -> list[Side]:
+    """The side of each press since the last time. When another ``symbol`` is chosen, its field lets go of the keys."""
     seen: list[str] = st.session_state.setdefault("seen-presses", [])
-    result = _component(key="buttons", data={"seen": seen}, on_pressed_change=lambda: None)
+    result = _component(key="buttons", data={"seen": seen, "symbol": symbol}, on_pressed_change=lambda: None)
     presses: list[dict[str, Any]] = [press for press in result.pressed or [] if press["id"] not in seen]
     seen += [press["id"] for press in presses]
     del seen[:-_KEPT]

@@ -53,7 +53,13 @@ _MAGNITUDES: Spec = {
     "type": "quantitative",
     "stack": None,
     "scale": {"domain": {"unionWith": [-2, 2]}, "nice": False},
-    "axis": {"title": None, "tickCount": 5, "tickMinStep": 1, "labelExpr": f"format({_MAGNITUDE}, ',~g')"},
+    "axis": {
+        "title": None,
+        "tickCount": 5,
+        "tickMinStep": 1,
+        "labelOverlap": False,
+        "labelExpr": f"format({_MAGNITUDE}, ',~g')",
+    },
 }
 _RATES = _chart(
     180,

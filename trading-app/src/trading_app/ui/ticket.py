@@ -35,7 +35,7 @@ def draw_ticket(desk: Desk) -> None:
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
-        if [_send(desk, side, symbol, quantity, price) for side in draw_buttons()].count(True):
+        if [_send(desk, side, symbol, quantity, price) for side in draw_buttons(symbol)].count(True):
             st.rerun()  # The tape shows them at once.
 
 
@@ -45,14 +45,15 @@ def _remember_symbol(desk: Desk) -> None:
 
 
 def _draw_hint() -> None:
-    """What is wrong with a field, as soon as it is left; else how to use the keys."""
+    """What is wrong with a field, as soon as it is left."""
     for name, read in _FIELDS.items():
         if why := problem(read, _typed(name)):
             with st.container(key=f"wrong-{name}"):
                 text = why.partition(", not ")[0]
                 st.html(f'<p class="hint" role="alert">{text[0].upper()}{text[1:]}</p>')
             return
-    st.html('<p class="hint">Press B to buy, S to sell.</p>')
+    # The line keeps its place, so that the buttons do not move.
+    st.html('<p class="hint"></p>')
 
 
 def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> bool:
