@@ -4,6 +4,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from harness.chaos import Sidecar
 from harness.stack import Honcho, Prometheus, Workspace, eventually, tool
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -19,6 +20,16 @@ def workspace(tmp_path: Path) -> Workspace:
     folder = tmp_path / "workspace"
     folder.mkdir()
     return Workspace(folder)
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar that is up."""
+    running = Sidecar(tmp_path)
+    running.start()
+    assert eventually(running.is_up)
+    yield running
+    running.close()
 
 
 @pytest.fixture

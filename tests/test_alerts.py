@@ -91,15 +91,6 @@ class Watched:
 
 
 @pytest.fixture
-def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    running = Sidecar(tmp_path)
-    running.start()
-    assert eventually(running.is_up)
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def watched(tmp_path: Path, sidecar: Sidecar) -> Iterator[Watched]:
     running = Watched(tmp_path, sidecar)
     assert eventually(lambda: running.prometheus.value('sum(up{job="metrics-sidecar"})') == 2)

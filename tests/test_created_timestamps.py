@@ -19,15 +19,6 @@ MINUTE, DAY = 60.0, 86_400.0
 
 
 @pytest.fixture
-def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    running = Sidecar(tmp_path)
-    running.start()
-    assert eventually(running.is_up)
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def scrape(tmp_path: Path, sidecar: Sidecar) -> Iterator[Callable[[], Prometheus]]:
     """Lets a fresh Prometheus scrape the sidecar."""
     started: list[Prometheus] = []

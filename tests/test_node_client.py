@@ -29,14 +29,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    with closing(Sidecar(tmp_path)) as sidecar:
-        sidecar.start()
-        assert eventually(sidecar.is_up)
-        yield sidecar
-
-
 class NodeClient(Program):
     """A process that publishes trades, 1,500 a second."""
 

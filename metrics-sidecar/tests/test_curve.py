@@ -227,6 +227,30 @@ def test_a_removed_key_is_shut_out_within_a_second_on_its_open_connection_too(
     assert eventually(is_counted, timeout=1.0)
 
 
+def test_refused_connections_do_not_hide_a_refused_frame(  # noqa: PLR0913, PLR0917 - one parameter a fixture
+    engine: Engine,
+    folder: Folder,
+    bot: Pair,
+    dial: Dial,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("metrics_sidecar.throttle._INTERVAL", 3600.0)
+    push = dial(engine.endpoint, bot)
+    push.send(BUY)
+    assert eventually(lambda: bought(engine))
+    dial(engine.endpoint, Pair(*zmq.curve_keypair()))
+    assert eventually(lambda: refused(engine))
+    folder.remove("bot")
+
+    def is_logged() -> bool:
+        push.send(BUY)
+        snapshot(engine)
+        return any(line.startswith(f"refused a frame of key {bot.public.decode()}") for line in caplog.messages)
+
+    assert eventually(is_logged)
+
+
 def test_a_removed_key_cannot_connect(engine: Engine, folder: Folder, dial: Dial) -> None:
     pair = folder.allow("other")
     wait_until_it_counts(engine, dial, pair)
