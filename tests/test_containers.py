@@ -237,7 +237,8 @@ class Image:
             if not arguments.startswith("--from"):
                 *names, target = arguments.split()
                 for name in names:
-                    copy(context / name, build / (name if target in {".", "./"} else target))
+                    source = context / name
+                    copy(source, build / target / source.name if target.endswith("/") else build / target)
         for command in self.dockerfile.build["RUN"]:
             ran = subprocess.run(
                 ["sh", "-ec", command],
