@@ -215,7 +215,7 @@ def test_a_removed_key_is_shut_out_within_a_second_on_its_open_connection_too(
     lines = [
         line
         for line in caplog.messages
-        if line.startswith(f"refused a frame of key {bot.public.decode()} from 127.0.0.1")
+        if line.startswith(f"refused a frame from key {bot.public.decode()} at 127.0.0.1")
     ]
     assert 1 <= len(lines) <= 3
     removed.rename(removed.with_suffix(".key"))
@@ -246,7 +246,7 @@ def test_refused_connections_do_not_hide_a_refused_frame(  # noqa: PLR0913, PLR0
     def is_logged() -> bool:
         push.send(BUY)
         snapshot(engine)
-        return any(line.startswith(f"refused a frame of key {bot.public.decode()}") for line in caplog.messages)
+        return any(line.startswith(f"refused a frame from key {bot.public.decode()}") for line in caplog.messages)
 
     assert eventually(is_logged)
 

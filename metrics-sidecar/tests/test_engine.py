@@ -329,7 +329,7 @@ def test_a_stop_that_cannot_commit_says_so(
     socket.send(BUY)
     assert eventually(lambda: ask(engine, engine.problem))
     engine.stop()
-    assert "what was received since is dropped" in caplog.messages[-1]
+    assert "dropping trades received since the last commit" in caplog.messages[-1]
 
 
 def test_an_engine_that_does_not_run_says_so(store: FailingStore) -> None:

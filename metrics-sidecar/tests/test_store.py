@@ -401,7 +401,7 @@ def test_a_file_that_is_gone_takes_no_commit(tmp_path: Path, suffix: str) -> Non
         path.rename(away)
         if replace:
             path.write_bytes(away.read_bytes())
-        with refused(r"the state file \S+ is gone: put it back, or restart to begin from zero"):
+        with refused(r"the state file \S+ was removed or replaced: put it back, or restart to start from zero"):
             count(ledger, store, "a")
         away.replace(path)
         count(ledger, store, "a")
@@ -413,9 +413,9 @@ def test_a_disk_that_is_full_or_takes_no_writes_is_refused(small_disk: Path) -> 
     path = small_disk / "state.sqlite3"
     Store(path).close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with refused(r"Set it to a file this user can write"):
+    with refused(r"Use a file that this user can write"):
         Store(path)
-    with refused(r"Set it to a file this user can write"):
+    with refused(r"Use a file that this user can write"):
         Store(small_disk / "new.sqlite3")
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
@@ -428,5 +428,5 @@ def test_a_disk_that_is_full_or_takes_no_writes_is_refused(small_disk: Path) -> 
 @pytest.mark.parametrize("name", ["", "a-file/state.sqlite3"])
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a-file").touch()
-    with refused("Set it to a file this user can write"):
+    with refused("Use a file that this user can write"):
         Store(tmp_path / name)
