@@ -18,12 +18,12 @@ from metrics_sidecar.store_error import StoreError
 from metrics_sidecar.tallies import MAX_SYMBOLS
 from metrics_sidecar.throttle import Throttle
 
-_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.05
 # Messages applied before questions get a turn. Each takes a few microseconds at most.
 _SLICE = 1_000
 # `stop` must end even if a publisher keeps sending or the disk hangs.
 _DRAIN_SECONDS = 1.0
-_JOIN_SECONDS = 5.0
+STOP_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +78,10 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Count what has arrived, commit, and release socket and store. Gives up after 5 s if the disk hangs."""
+        """Count what has arrived, commit, and release socket and store. Gives up after `STOP_SECONDS`."""
         self._stopping.set()
         self._questions.wake_up()
-        self._thread.join(_JOIN_SECONDS)
+        self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             log.error("the engine did not stop in time: dropping uncommitted trades; publishers resend tracked ones")
         else:
@@ -147,9 +147,9 @@ class Engine:
                 self._questions.answer()
                 self._commits.commit_in_time()
                 if self._commits.problem:
-                    self._questions.wait(_POLL_SECONDS)
+                    self._questions.wait(POLL_SECONDS)
                 elif not self._take():
-                    self._inlet.wait(_POLL_SECONDS)
+                    self._inlet.wait(POLL_SECONDS)
                 self._inlet.relieve()
             self._drain()
         finally:
@@ -161,7 +161,7 @@ class Engine:
         deadline = time.monotonic() + _DRAIN_SECONDS
         self._questions.answer()
         # ZeroMQ delivers what has arrived in portions: only a pause shows that nothing is left.
-        while time.monotonic() < deadline and (self._take() or self._inlet.wait(_POLL_SECONDS)):
+        while time.monotonic() < deadline and (self._take() or self._inlet.wait(POLL_SECONDS)):
             self._questions.answer()
             self._commits.commit_in_time()
         self._commits.commit()

@@ -18,7 +18,7 @@ MEMORY_LIMIT = 512 * 2**20
 
 _MAX_FRAME = 2 * 2**20
 # A batch is large enough to spread its fixed cost, and small enough to be read in a few milliseconds.
-_BATCH_FRAMES = 1_024
+BATCH_FRAMES = 1_024
 _BATCH_BYTES = 2**18
 # Sizes are summed for this many frames at once. Summing after each frame would add a tenth to the cost of a trade.
 _CHUNK = 16
@@ -100,11 +100,11 @@ class Inlet:
     def receive(self) -> list[bytes]:
         """Return up to a batch of the frames that have arrived, without waiting."""
         if self._gate:
-            return self._gate.receive(_BATCH_FRAMES, _BATCH_BYTES)
+            return self._gate.receive(BATCH_FRAMES, _BATCH_BYTES)
         frames: list[bytes] = []
         size = 0
         with suppress(zmq.Again):
-            while len(frames) < _BATCH_FRAMES and size < _BATCH_BYTES:
+            while len(frames) < BATCH_FRAMES and size < _BATCH_BYTES:
                 # `extend` keeps the frames received before `zmq.Again` is raised.
                 frames.extend(map(self._socket.recv, repeat(_DONTWAIT, _CHUNK)))
                 size += sum(map(len, frames[-_CHUNK:]))

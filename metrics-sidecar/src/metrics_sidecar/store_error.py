@@ -38,5 +38,5 @@ def _explain(error: Exception) -> StoreError:
     if code == sqlite3.SQLITE_BUSY:
         return StoreError("another sidecar holds this file", "Stop it, or give each sidecar a file of its own")
     if code in _NOT_WRITABLE or isinstance(error, OSError):
-        return StoreError(cause, "Use a file that this user can write, or an empty value to keep totals in memory only")
+        return StoreError(cause, "Use a file that this user can write, or an empty value to keep totals in memory")
     return StoreError(f"damaged: {cause}", "Restore it from a backup, or move it away to start from zero")

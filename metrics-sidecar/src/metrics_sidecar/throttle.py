@@ -6,7 +6,7 @@ from collections import Counter
 
 from metrics_sidecar.messages import GapFill, Rejected
 
-_INTERVAL = 1.0
+INTERVAL = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Throttle:
     def warn(self, kind: str, line: str) -> None:
         """Log a line, unless a line of this kind was logged within the last second."""
         now = time.monotonic()
-        if now - self._logged_at.get(kind, -_INTERVAL) < _INTERVAL:
+        if now - self._logged_at.get(kind, -INTERVAL) < INTERVAL:
             self._suppressed[kind] += 1
             return
         self._logged_at[kind] = now
