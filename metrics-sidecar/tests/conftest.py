@@ -19,6 +19,15 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+_START_PROGRAMS = {"sidecar", "idle", "program", "impatient"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as slow whose fixtures start programs."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not _START_PROGRAMS.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
+
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:

@@ -86,6 +86,18 @@ def test_a_head_below_the_limit_is_accepted(program: Sidecar, connect: Connect) 
     assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
+def test_the_limit_on_the_head_applies_to_each_request(program: Sidecar, connect: Connect) -> None:
+    connection = connect(program)
+    for _ in range(3):
+        connection.sendall(HEAD + b"X: " + b"x" * 30_000)
+        assert program.is_up()  # By now the server has read the incomplete head.
+        connection.sendall(b"\r\n\r\n")
+        response = b""
+        while not response.endswith(b'{"status":"ok"}'):
+            response += connection.recv(4096)
+            assert response.startswith(b"HTTP/1.1 200 ")
+
+
 def test_an_endless_head_does_not_fill_the_memory(program: Sidecar, connect: Connect) -> None:
     before = program.peak_memory
     connection = connect(program)

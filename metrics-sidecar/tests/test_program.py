@@ -422,6 +422,7 @@ def commits_failed_more_than(program: Sidecar, count: float) -> bool:
 MODES = pytest.mark.parametrize("arguments", [[], ["--reload"]], ids=["serve", "reload"])
 
 
+@pytest.mark.slow
 @MODES
 def test_an_invalid_setting_ends_the_process_with_one_line(tmp_path: Path, arguments: list[str]) -> None:
     ended = run(Sidecar(tmp_path, [*PROGRAM, *arguments], PORT="abc"))
@@ -500,6 +501,7 @@ def test_a_damaged_state_file_is_reported_in_one_line(
     assert exit_line(arguments) == f"metrics-sidecar: SIDECAR_STATE={path}: {cause}. {remedy}"
 
 
+@pytest.mark.slow
 def test_two_sidecars_cannot_share_a_state_file(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     with closing(Store(path)):
