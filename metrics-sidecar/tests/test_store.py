@@ -429,6 +429,17 @@ def test_a_full_or_read_only_disk_is_refused(small_disk: Path) -> None:
         Store(small_disk / "new.sqlite3")
 
 
+def test_commits_continue_when_the_write_ahead_log_has_filled_the_disk(small_disk: Path) -> None:
+    path = small_disk / "state.sqlite3"
+    Store(path).close()  # Writes all pages to the file itself.
+    store = Store(path)
+    ledger = store.load()
+    for _ in range(200):
+        count(ledger, store, "a")
+    assert store.cursor("a").next_seq == 201
+    store.close()
+
+
 @pytest.mark.parametrize("name", ["", "a-file/state.sqlite3"])
 def test_a_path_that_is_not_writable_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a-file").touch()
