@@ -126,7 +126,7 @@ def test_a_publisher_with_wrong_keys_says_so_and_its_trades_wait(
 def test_a_key_that_is_allowed_later_delivers_what_waited(sidecar: Sidecar, keys: Path, tmp_path: Path) -> None:
     certificate = keys / "server/clients/bot.key"
     certificate.rename(keys / "aside")
-    assert eventually(lambda: "keys that may send: 0" in (tmp_path / "sidecar.log").read_text())
+    assert eventually(lambda: "allowed keys: 0" in (tmp_path / "sidecar.log").read_text())
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url, curve=keys / "bot") as publisher:
         for _ in range(1000):
             publisher.publish("buy")

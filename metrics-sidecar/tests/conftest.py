@@ -1,43 +1,83 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import zmq
-from sidecar_process import PROGRAM, Sidecar, eventually
+from sidecar_process import PROGRAM, Sidecar, free_port
 
-# How long an example takes says something about the machine, not about the code.
+from metrics_sidecar import reloader, server
+from metrics_sidecar.app import main
+
+# The duration of an example depends on the machine, not on the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
 
+_START_PROGRAMS = {"sidecar", "idle", "program", "impatient"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as slow whose fixtures start programs."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not _START_PROGRAMS.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
+
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    """Starts sidecars and waits until they are up; ends them when the test does."""
+    """Starts sidecars, waits until they are up, and kills them after the test."""
     started: list[Sidecar] = []
 
     def start(program: list[str] = PROGRAM, **settings: str) -> Sidecar:
         folder = tmp_path / str(len(started))
         folder.mkdir()
-        sidecar = Sidecar(folder, program, **settings)
-        started.append(sidecar)
-        sidecar.start()
-        assert eventually(sidecar.is_up), sidecar.output
-        return sidecar
+        started.append(Sidecar(folder, program, **settings))
+        started[-1].start()
+        return started[-1]
 
     yield start
-    for sidecar in started:
-        sidecar.stop(signal.SIGKILL)
+    for each in started:
+        each.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Runs the command in this process, up to the point where it would serve."""
+
+    def run_main(arguments: list[str], **settings: str) -> None:
+        free = {"PORT": str(free_port()), "SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}"}
+        for key, value in {"SIDECAR_STATE": str(tmp_path / "state.sqlite3"), **free, **settings}.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setattr(sys, "argv", ["metrics-sidecar", *arguments])
+        main()
+
+    for module in server, reloader:
+        monkeypatch.setattr(module, "run", lambda *_: None)
+    return run_main
+
+
+@pytest.fixture
+def exit_line(main_with: Callable[..., None]) -> Callable[..., str]:
+    """Runs the command in this process, and returns the line with which it exits."""
+
+    def run_main(arguments: list[str], **settings: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main_with(arguments, **settings)
+        assert isinstance(ended.value.code, str)
+        return ended.value.code
+
+    return run_main
 
 
 @pytest.fixture
 def push() -> Iterator[Callable[[int], zmq.Socket[bytes]]]:
-    """Makes PUSH sockets that are connected to a port."""
+    """Connects PUSH sockets to ports of this machine."""
     with zmq.Context() as context:
         sockets: list[zmq.Socket[bytes]] = []
 
@@ -53,14 +93,14 @@ def push() -> Iterator[Callable[[int], zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 512 KiB."""
+    """A file system of 512 KiB. Creating it requires Linux and root."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
-        reason = f"cannot make a small disk, which takes Linux and root: {mounted.stderr.strip()}"
+        reason = f"cannot create a small file system, which requires Linux and root: {mounted.stderr.strip()}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""A disk that is full, or hangs, at the wanted instant."""
+"""A store whose disk fails on demand."""
 
 import threading
 
@@ -8,7 +8,10 @@ from metrics_sidecar.store_error import StoreError
 
 
 class FailingStore(Store):
-    """A store whose disk can be ``full``, and hangs while ``answers`` is cleared: ``hangs`` is set then."""
+    """A store in memory whose disk is full while ``full`` is true.
+
+    Commits hang while ``answers`` is cleared; ``hangs`` is set when the first one does.
+    """
 
     full = False
 

@@ -1,6 +1,7 @@
-"""The real program, run as a process."""
+"""Runs the sidecar as a process."""
 
 import itertools
+import json
 import os
 import random
 import re
@@ -19,7 +20,7 @@ PROGRAM = [sys.executable, "-c", MAIN]
 
 
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> Answer:
-    """The first true answer; the last one if none comes in time."""
+    """Repeat a question until its answer is true. Returns the last answer, true or not."""
     deadline = time.monotonic() + timeout
     while not (last := answer()) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -27,23 +28,23 @@ def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> A
 
 
 def free_port() -> int:
-    """A port that nobody holds, nor is given by this function in another process."""
+    """A free port that no other process gets from this function at the same time."""
     return next(_free_ports)
 
 
 def _ports_of_this_process() -> Iterator[int]:
-    """Ports below those that the kernel gives to outgoing connections, of a block whose first this process holds."""
+    """Ports below the ephemeral range, from a block that this process reserves by binding its first port."""
     with socket.socket() as first:
-        while not _takes(first, start := random.randrange(20_000, 32_000, 100)):
+        while not _can_bind(first, start := random.randrange(20_000, 32_000, 100)):
             continue
         for port in itertools.cycle(range(start + 1, start + 100)):
             with socket.socket() as probe:
-                free = _takes(probe, port)
+                free = _can_bind(probe, port)
             if free:
                 yield port
 
 
-def _takes(holder: socket.socket, port: int) -> bool:
+def _can_bind(holder: socket.socket, port: int) -> bool:
     try:
         holder.bind(("", port))
     except OSError:
@@ -55,7 +56,7 @@ _free_ports = _ports_of_this_process()
 
 
 class Sidecar:
-    """The real program, on ports of its own."""
+    """A sidecar process with its own ports, state file and log."""
 
     def __init__(self, folder: Path, program: list[str], **settings: str) -> None:
         self.port, self.zmq_port = free_port(), free_port()
@@ -70,6 +71,7 @@ class Sidecar:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start the process and wait until it is healthy."""
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 self.program,
@@ -78,9 +80,14 @@ class Sidecar:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        assert eventually(self.is_up), self.output
+
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.stop(number)
+        self.start()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it, with all it has started; SIGTERM as a person would, SIGKILL as fate would."""
+        """Signal the process group and wait for its end. Returns the exit code."""
         assert self._process
         if self._process.poll() is None:
             os.killpg(self._process.pid, number)
@@ -97,14 +104,14 @@ class Sidecar:
 
     @property
     def peak_memory(self) -> int:
-        """The most that it had resident, in bytes."""
+        """The highest resident memory of the process so far, in bytes."""
         assert self._process
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kilobytes) * 1024
 
     def get(self, path: str, **headers: str) -> tuple[int, str, str]:
-        """Status, content type and body; status 0 while nobody answers."""
+        """Return status, content type and body. The status is 0 if nobody answers."""
         try:
             with urlopen(Request(f"http://127.0.0.1:{self.port}{path}", headers=headers), timeout=10) as response:
                 return response.status, response.headers["Content-Type"], response.read().decode()
@@ -114,15 +121,24 @@ class Sidecar:
             return 0, "", ""
 
     def samples(self) -> dict[str, float]:
+        """The samples of ``/metrics``, by name and labels."""
         lines = self.get("/metrics")[2].splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+    def bought(self) -> float:
+        """Buys counted without a symbol."""
+        return self.samples().get('trades_total{side="buy"}', 0.0)
+
+    def next_seq(self, session: str) -> int:
+        """The committed cursor of a session."""
+        return int(json.loads(self.get(f"/sessions/{session}")[2])["next_seq"])
 
     def is_up(self) -> bool:
         return self.get("/health")[0] == 200
 
 
 def run(sidecar: Sidecar) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, which it is to find by itself."""
+    """Run a sidecar that exits by itself."""
     return subprocess.run(
         sidecar.program,
         env={**os.environ, **sidecar.settings},

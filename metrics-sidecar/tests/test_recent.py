@@ -1,4 +1,6 @@
-"""The trades counted last, remembered by the batch."""
+"""The most recently counted trades."""
+
+import sys
 
 import pytest
 
@@ -7,7 +9,7 @@ from metrics_sidecar.recent import KEPT, Recent
 
 
 @pytest.mark.parametrize("size", [1, 7, 999, 1000, 1001, 5000])
-def test_the_last_are_kept_whatever_the_size_of_the_batches(size: int) -> None:
+def test_the_last_trades_are_returned_for_any_batch_size(size: int) -> None:
     recent = Recent()
     for start in range(0, 10_000, size):
         recent.add([Trade("buy", number, 99.0) for number in range(start, start + size)], float(start))
@@ -16,17 +18,26 @@ def test_the_last_are_kept_whatever_the_size_of_the_batches(size: int) -> None:
     assert [trade.qty for trade in last] == list(range(newest, newest - KEPT, -1))
     assert [trade.received_at for trade in last] == [trade.qty // size * size for trade in last]
     assert recent.last(3) == last[:3]
-    assert sum(len(batch) for _, batch in recent._batches) < 2 * KEPT
 
 
-def test_at_first_there_are_fewer() -> None:
+@pytest.mark.parametrize("size", [1, 999, 5000])
+def test_older_trades_are_released(size: int) -> None:
+    recent = Recent()
+    trades = [Trade("buy", number, 99.0) for number in range(10_000)]
+    unreferenced = sys.getrefcount(trades[0])
+    for start in range(0, len(trades), size):
+        recent.add(trades[start : start + size], 100.0)
+    assert KEPT <= sum(sys.getrefcount(trades[number]) > unreferenced for number in range(len(trades))) < 2 * KEPT
+
+
+def test_fewer_trades_are_returned_at_first() -> None:
     recent = Recent()
     assert recent.last(KEPT) == []
     recent.add([Trade("buy", 1.0, 99.0)], 100.0)
     assert len(recent.last(KEPT)) == 1
 
 
-def test_a_price_of_0_is_a_price() -> None:
+def test_a_price_of_0_differs_from_no_price() -> None:
     recent = Recent()
     frames = (
         b'{"type": "trade", "side": "buy", "qty": 1, "ts": 99}',

@@ -1,1 +1,1 @@
-"""Trade events in over ZeroMQ, Prometheus metrics out over HTTP."""
+"""Counts trades from ZeroMQ and serves the totals as Prometheus metrics."""

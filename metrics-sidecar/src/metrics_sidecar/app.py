@@ -1,4 +1,4 @@
-"""The sidecar's HTTP interface, and the program itself."""
+"""The HTTP interface and the command ``metrics-sidecar``."""
 
 import argparse
 import asyncio
@@ -25,14 +25,16 @@ from metrics_sidecar.store import Cursor, Store
 from metrics_sidecar.store_error import StoreError
 
 _METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
-_FAILING: dict[int | str, dict[str, Any]] = {503: {"description": "Messages are not received, or not committed"}}
+_FAILING: dict[int | str, dict[str, Any]] = {
+    503: {"description": "Messages are not being received or not being committed"}
+}
 LOG_FORMAT = "%(levelname)s:     %(message)s"
 
 log = logging.getLogger(__name__)
 
 
 def create_app(engine: Engine) -> FastAPI:
-    """The HTTP interface; the engine runs while the app does."""
+    """Build the HTTP interface. The engine starts and stops with the app."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -53,15 +55,15 @@ def create_app(engine: Engine) -> FastAPI:
     @app.get("/metrics", response_class=Response, responses={200: {"content": _METRICS_CONTENT}, **_FAILING})
     @app.get("/metrics/", include_in_schema=False)
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
-        """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
+        """All metrics, in the Prometheus text format, or in OpenMetrics if the `Accept` header asks for it."""
         snapshot = await engine.ask(engine.snapshot)
-        # Many symbols take many milliseconds.
+        # Rendering many symbols takes too long for the event loop.
         body, content_type = await asyncio.to_thread(render, snapshot, accept)
         return Response(body, headers={"Content-Type": content_type})
 
     @app.get("/health", responses=_FAILING)
     async def health() -> JSONResponse:
-        """200 while messages are received and committed, else 503 with the problems."""
+        """200 while messages are received and committed. Otherwise 503 with a list of problems."""
         problem = await engine.ask(engine.problem)
         if problem:
             return JSONResponse({"status": "failing", "problems": [problem]}, status_code=503)
@@ -69,12 +71,12 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.get("/sessions/{session}", responses=_FAILING)
     async def cursor(session: Annotated[str, PathParameter(pattern=SESSION)]) -> Cursor:
-        """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
+        """The committed cursor of a session: all trades below `next_seq` are committed. 1 for an unknown session."""
         return await engine.ask(lambda: engine.cursor(session))
 
     @app.get("/trades", responses=_FAILING)
     async def trades(limit: Annotated[int, Query(ge=1, le=KEPT)] = 100) -> list[CountedTrade]:
-        """The trades counted last, from all publishers, the newest first."""
+        """The most recently counted trades of all publishers, newest first."""
         return await engine.ask(lambda: engine.last_trades(limit))
 
     return app
@@ -82,7 +84,7 @@ def create_app(engine: Engine) -> FastAPI:
 
 @contextmanager
 def setting_errors(settings: Settings) -> Iterator[None]:
-    """Turn what is wrong with socket and state file into what is wrong with the setting that names it."""
+    """Turn an error of the socket or the state file into an error of the setting that names it."""
     try:
         yield
     except StoreError as error:
@@ -92,10 +94,10 @@ def setting_errors(settings: Settings) -> Iterator[None]:
 
 
 def create_app_from_environ() -> FastAPI:
-    """The app with the socket and the state file that the environment names.
+    """Build the app from the settings in the environment.
 
     Raises:
-        SettingError: one of them cannot be used.
+        SettingError: a setting is invalid, or its socket, file or folder cannot be used.
     """
     settings = Settings.from_environ()
     with setting_errors(settings):
@@ -105,7 +107,7 @@ def create_app_from_environ() -> FastAPI:
 
 
 def reloaded_app() -> FastAPI:
-    """The app in a process that hot reload starts: a bad setting ends it, the next saved file tries again."""
+    """Build the app in a process started by hot reload. An invalid setting ends it; saving a source file retries."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     with one_line_errors():
         return create_app_from_environ()
@@ -113,7 +115,7 @@ def reloaded_app() -> FastAPI:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with the one line that a SettingError is."""
+    """End the program with one line on stderr if a setting is invalid."""
     try:
         yield
     except SettingError as error:
@@ -121,9 +123,9 @@ def one_line_errors() -> Iterator[None]:
 
 
 def main() -> None:
-    """The command ``metrics-sidecar``."""
+    """Run the command ``metrics-sidecar``."""
     parser = argparse.ArgumentParser(
-        description="Receive trades over ZeroMQ, serve them as Prometheus metrics. Settings come from the environment:"
+        description="Count trades from ZeroMQ and serve the totals as Prometheus metrics. Environment variables:"
         " SIDECAR_ZMQ_BIND, SIDECAR_STATE, SIDECAR_SYMBOLS, SIDECAR_CURVE, HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")

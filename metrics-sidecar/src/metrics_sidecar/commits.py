@@ -1,4 +1,4 @@
-"""When the ledger is committed, and what became of that."""
+"""Commits the ledger to the store and records how that went."""
 
 import logging
 import time
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class Commits:
-    """Commits a ledger to a store, at most every 50 ms unless asked for.
+    """Commits a ledger to a store.
 
     Attributes:
-        totals: those that were committed last.
-        due: set this when the ledger has changed.
-        problem: why the last commit failed, None if it did not.
-        seconds: how long commits took.
-        failures: how many failed.
+        totals: the totals of the last successful commit.
+        due: whether the ledger has changed since; the caller sets it.
+        problem: why the last commit failed; None if it succeeded.
+        seconds: durations of successful commits.
+        failures: number of failed commits.
     """
 
     def __init__(self, ledger: Ledger, store: Store) -> None:
@@ -36,12 +36,12 @@ class Commits:
         self.failures = 0
 
     def commit_in_time(self) -> None:
-        """Commit, unless the last commit was a moment ago."""
+        """Commit, unless less than 50 ms have passed since the last attempt."""
         if time.monotonic() >= self._next_at:
             self.commit()
 
     def commit(self) -> None:
-        """Commit what has changed, if anything has. After a failure it is tried again with each call."""
+        """Commit if the ledger has changed. After a failure every call retries."""
         if not self.due and not self.problem:
             return
         started = time.monotonic()
@@ -54,11 +54,11 @@ class Commits:
         self.seconds.observe([time.monotonic() - started])
         self.due = False
         if self.problem:
-            log.info("committing again")
+            log.info("commits succeed again")
             self.problem = None
 
     def check_file(self) -> None:
-        """Notice that the state file is gone without waiting for the next commit."""
+        """Report a missing state file now instead of at the next commit."""
         try:
             self._store.require_file()
         except StoreError as error:
@@ -68,5 +68,5 @@ class Commits:
         self.failures += 1
         problem = f"cannot commit: {error.cause}"
         if problem != self.problem:
-            log.error("%s; receiving stops until it succeeds", problem)
+            log.error("%s; nothing is received until a commit succeeds", problem)
         self.problem = problem

@@ -1,4 +1,4 @@
-"""CURVE: the sidecar's key, the publishers that may send, and the gate that nobody else passes."""
+"""CURVE: the sidecar's key, the list of allowed publisher keys, and the gate that enforces the list."""
 
 import logging
 import os
@@ -13,29 +13,30 @@ from zmq.utils.monitor import parse_monitor_message
 from metrics_sidecar.throttle import Throttle
 
 _READ_INTERVAL = 0.5
+_UNKNOWN = "no file in clients/ has this key"
 _DOMAIN = "sidecar"
-# Handshakes that are answered in one go, while frames and questions wait.
+# Handshakes answered before frames and questions get a turn.
 _BATCH = 100
 _DONTWAIT = int(zmq.DONTWAIT)
-# A key that is not allowed is counted where it is looked up.
+# The authenticator's callback counts keys that are not allowed; these events cover all other failures.
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _CAUSES: dict[int, str] = {
-    zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "without CURVE",
-    zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "another server key, or no key of its own",
+    zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "the peer does not use CURVE",
+    zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "the peer has a wrong server key, or no key of its own",
 }
 
 log = logging.getLogger(__name__)
 
 
 class CurveError(ValueError):
-    """The folder cannot be used. Its arguments are the cause and the remedy."""
+    """The folder cannot be used. ``args`` are the cause and the remedy."""
 
 
 def load_server_key(folder: Path) -> bytes:
-    """The secret key in ``server.key_secret``.
+    """Read the secret key, in Z85, from ``server.key_secret``.
 
     Raises:
-        CurveError: the folder has no such key, or no folder ``clients``.
+        CurveError: the key or the folder ``clients`` is missing, unreadable or invalid.
     """
     path = folder / "server.key_secret"
     try:
@@ -53,13 +54,13 @@ def load_server_key(folder: Path) -> bytes:
 
 
 class Keys:
-    """The secret key of the sidecar, and the public keys that are allowed: those of the files ``clients/*.key``.
+    """The sidecar's secret key and the allowed public keys, which are read from ``clients/*.key``.
 
     Args:
-        folder: what ``SIDECAR_CURVE`` names.
+        folder: the folder that ``SIDECAR_CURVE`` names.
 
     Raises:
-        CurveError: it cannot be used.
+        CurveError: the folder cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,11 +74,11 @@ class Keys:
         self.read()
 
     def allow(self, key: str) -> bool:
-        """Whether a public key, in Z85, is on the list that was read last."""
+        """Whether a public key, in Z85, was on the list when it was last read."""
         return key in self._allowed
 
     def read(self) -> None:
-        """Read the list anew. A file that cannot be read for now stands for the key that it had."""
+        """Read the list again. A file that is temporarily unreadable keeps its last known key."""
         by_file: dict[str, str] = {}
         problems: list[str] = []
         for path in sorted(self._folder.glob("*.key")):
@@ -90,21 +91,21 @@ class Keys:
                 if path.name in self._by_file:
                     by_file[path.name] = self._by_file[path.name]
         self._by_file = by_file
-        self._note(frozenset(by_file.values()), problems)
+        self._update(frozenset(by_file.values()), problems)
 
-    def _note(self, allowed: frozenset[str], problems: list[str]) -> None:
+    def _update(self, allowed: frozenset[str], problems: list[str]) -> None:
         if problems != self._problems:
-            log.warning("%s", "; ".join(problems) or "all public keys can be read again")
+            log.warning("%s", "; ".join(problems) or "all public keys are readable again")
         if allowed != self._allowed:
-            log.info("keys that may send: %d", len(allowed))
+            log.info("allowed keys: %d", len(allowed))
         self._allowed, self._problems = allowed, problems
 
 
 class Gate:
-    """Makes a PULL socket a CURVE server, and hands out the frames of those keys only that are allowed now.
+    """Makes a PULL socket a CURVE server and passes on only frames whose key is allowed at that moment.
 
     Attributes:
-        refused: frames of other keys, and failed handshakes.
+        refused: number of frames from other keys and of failed handshakes.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -114,7 +115,7 @@ class Gate:
         self._throttle = Throttle()
 
     def guard(self, pull: zmq.Socket[bytes]) -> None:
-        """Guard a socket that is not bound yet."""
+        """Guard a socket, before it is bound."""
         self._socket = pull
         self._authenticator = Authenticator(pull.context)
         self._authenticator.start()
@@ -122,16 +123,16 @@ class Gate:
         pull.set(zmq.CURVE_SERVER, 1)
         pull.set(zmq.CURVE_SECRETKEY, self._keys.secret)
         pull.set(zmq.ZAP_DOMAIN, _DOMAIN.encode())
-        # Without an authenticator, as while this is closed, nobody gets in.
+        # Refuse everyone while the authenticator is closed.
         pull.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._monitor = pull.get_monitor_socket(_FAILURES)
-        # A full queue of events would block the thread that does all I/O.
+        # A full event queue would block libzmq's I/O thread.
         self._monitor.set(zmq.RCVHWM, 0)
         self.sockets = (self._authenticator.zap_socket, self._monitor)
 
     def receive(self, max_frames: int, max_bytes: int) -> list[bytes]:
-        """The allowed ones of the frames that are there, up to a batch."""
-        self._tend()
+        """Return the allowed frames among those that have arrived, without waiting."""
+        self._serve_handshakes()
         frames: list[bytes] = []
         size = 0
         with suppress(zmq.Again):
@@ -145,20 +146,20 @@ class Gate:
         return frames
 
     def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - the authenticator calls it
-        """Whether a key may connect. What connected once is looked at again with each frame."""
+        """Whether a key may connect. `receive` checks the key again for each frame."""
         allowed = self._keys.allow(key.decode())
         if not allowed:
-            self._refuse("connection", f"of key {key.decode()}, which no file in clients/ has")
+            self._refuse("connection", f"refused a connection from key {key.decode()}: {_UNKNOWN}")
         return allowed
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse everyone and release the sockets."""
         self._authenticator.stop()
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
 
-    def _tend(self) -> None:
-        """Read the list again when it is time, answer handshakes, count those that failed."""
+    def _serve_handshakes(self) -> None:
+        """Refresh the list if it is due, answer handshakes, count failed ones."""
         now = time.monotonic()
         if now >= self._read_at:
             self._read_at = now + _READ_INTERVAL
@@ -166,22 +167,23 @@ class Gate:
         with suppress(zmq.Again):
             for _ in range(_BATCH):
                 request = self._authenticator.zap_socket.recv_multipart(_DONTWAIT)
-                # It ends at once: `callback` has nothing to wait for.
+                # The coroutine ends at the first step: `callback` waits for nothing.
                 with suppress(StopIteration):
                     self._authenticator.handle_zap_message(request).send(None)
         with suppress(zmq.Again):
             for _ in range(_BATCH):
                 event = parse_monitor_message(self._monitor.recv_multipart(_DONTWAIT))
-                self._refuse("connection", f"({_CAUSES.get(event['value'], 'ended before its key was known')})")
+                cause = _CAUSES.get(event["value"], "the handshake failed")
+                self._refuse("connection", f"refused a connection: {cause}")
 
     def _admits(self, frame: zmq.Frame) -> bool:
         key = str(frame.get("User-Id"))
         if self._keys.allow(key):
             return True
-        self._refuse("frame", f"of key {key} from {frame.get('Peer-Address')}, which no file in clients/ has")
+        self._refuse("frame", f"refused a frame from key {key} at {frame.get('Peer-Address')}: {_UNKNOWN}")
         return False
 
-    def _refuse(self, kind: str, description: str) -> None:
+    def _refuse(self, kind: str, line: str) -> None:
         self.refused += 1
-        # Anyone can connect, but frames come from keys that were allowed once: those lines must not get lost.
-        self._throttle.warn(kind, f"refused a {kind} {description}")
+        # Throttled apart: connections, which anyone can open, must not hide frames from a key that was allowed once.
+        self._throttle.warn(kind, line)

@@ -1,4 +1,4 @@
-"""The one thread that owns socket, ledger and store. All others ask it."""
+"""The engine thread. It alone owns the socket, the ledger and the store; other threads ask it questions."""
 
 import logging
 import threading
@@ -18,27 +18,27 @@ from metrics_sidecar.store_error import StoreError
 from metrics_sidecar.tallies import MAX_SYMBOLS
 from metrics_sidecar.throttle import Throttle
 
-_POLL_SECONDS = 0.05
-# Messages that are applied in one go, while questions wait. Each takes some microseconds at most.
+POLL_SECONDS = 0.05
+# Messages applied before questions get a turn. Each takes a few microseconds at most.
 _SLICE = 1_000
-# A publisher that goes on and on must not keep a stop from ending, nor a disk that hangs.
+# `stop` must end even if a publisher keeps sending or the disk hangs.
 _DRAIN_SECONDS = 1.0
-_JOIN_SECONDS = 5.0
+STOP_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Counts what arrives from `start` to `stop`; the endpoint is bound at once.
+    """Counts trades between `start` and `stop`. The constructor binds the endpoint.
 
-    `snapshot`, `last_trades`, `cursor` and `problem` are for `ask` only: they run in the engine's thread.
+    Call `snapshot`, `last_trades`, `cursor` and `problem` through `ask` only: they must run in the engine thread.
 
     Args:
-        endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
-        store: where totals and cursors are kept. The engine closes it.
-        max_symbols: how many symbols get series of their own.
+        endpoint: the ZeroMQ endpoint to bind, such as ``tcp://0.0.0.0:5555``.
+        store: holds totals and cursors. `stop` closes it.
+        max_symbols: number of symbols that get series of their own.
         memory_limit: bytes by which senders may make the process grow.
-        keys: those that may send; None for everyone, without encryption.
+        keys: the keys that may send. None: no encryption, everyone may send.
 
     Raises:
         BindError: the endpoint cannot be bound.
@@ -71,27 +71,27 @@ class Engine:
 
     @property
     def endpoint(self) -> str:
-        """Where it is bound."""
+        """The bound endpoint, with its port."""
         return self._inlet.endpoint
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take what has arrived, commit, and release socket and store. It gives up when the disk hangs."""
+        """Count what has arrived, commit, and release socket and store. Gives up after `STOP_SECONDS`."""
         self._stopping.set()
         self._questions.wake_up()
-        self._thread.join(_JOIN_SECONDS)
+        self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
-            log.error("the engine does not stop: what is not committed is dropped, and comes again where it is tracked")
+            log.error("the engine did not stop in time: dropping uncommitted trades; publishers resend tracked ones")
         else:
             self._questions.close()
 
     async def ask[Answer](self, question: Callable[[], Answer]) -> Answer:
-        """Run a question in the engine's thread.
+        """Run a question in the engine thread.
 
         Raises:
-            NoAnswer: the engine is not running, or busy for too long.
+            NoAnswer: the engine is not running, or did not answer in time.
             StoreError: the question raised it.
         """
         if not self._thread.is_alive():
@@ -99,7 +99,7 @@ class Engine:
         return await self._questions.ask(question)
 
     def problem(self) -> str | None:
-        """Why nothing is received, None while it is."""
+        """Why nothing is received. None while trades are received."""
         self._commits.check_file()
         return self._commits.problem
 
@@ -107,12 +107,12 @@ class Engine:
         """The committed cursor of a session.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the state file cannot be read.
         """
         return self._store.cursor(session)
 
     def snapshot(self) -> Snapshot:
-        """Take what has arrived, up to a batch, and commit. While that fails the totals are those committed last."""
+        """Count a batch of what has arrived, commit, and copy the numbers. The totals are always committed ones."""
         self._take()
         self._commits.commit()
         ledger = self._ledger
@@ -130,10 +130,10 @@ class Engine:
         )
 
     def last_trades(self, limit: int) -> list[CountedTrade]:
-        """The trades counted last, the newest first.
+        """The most recently counted trades, newest first.
 
         Raises:
-            StoreError: they cannot be committed.
+            StoreError: the trades cannot be committed.
         """
         self._take()
         self._commits.commit()
@@ -147,9 +147,9 @@ class Engine:
                 self._questions.answer()
                 self._commits.commit_in_time()
                 if self._commits.problem:
-                    self._questions.wait(_POLL_SECONDS)
+                    self._questions.wait(POLL_SECONDS)
                 elif not self._take():
-                    self._inlet.wait(_POLL_SECONDS)
+                    self._inlet.wait(POLL_SECONDS)
                 self._inlet.relieve()
             self._drain()
         finally:
@@ -157,21 +157,22 @@ class Engine:
             self._store.close()
 
     def _drain(self) -> None:
-        """Take and commit what has arrived."""
+        """Count and commit what has arrived."""
         deadline = time.monotonic() + _DRAIN_SECONDS
         self._questions.answer()
-        # ZeroMQ hands over what has arrived a little at a time: only a pause tells that there is no more.
-        while time.monotonic() < deadline and (self._take() or self._inlet.wait(_POLL_SECONDS)):
+        # ZeroMQ delivers what has arrived in portions: only a pause shows that nothing is left.
+        while time.monotonic() < deadline and (self._take() or self._inlet.wait(POLL_SECONDS)):
             self._questions.answer()
             self._commits.commit_in_time()
         self._commits.commit()
         if self._commits.problem:
             log.error(
-                "%s; what was received since is dropped, and comes again where it is tracked", self._commits.problem
+                "%s; dropping trades received since the last commit; publishers resend tracked ones",
+                self._commits.problem,
             )
 
     def _take(self) -> bool:
-        """Apply some of what has arrived. False if there is nothing, or nothing is taken as commits fail."""
+        """Apply a slice of what has arrived. False if nothing has arrived or commits are failing."""
         if self._commits.problem:
             return False
         messages = list(islice(self._messages, _SLICE))
@@ -181,7 +182,7 @@ class Engine:
             self._received_at = time.time()
             self._messages = iter(decode(*frames))
             messages = list(islice(self._messages, _SLICE))
-        for notable in self._ledger.apply(messages, self._received_at):
-            self._throttle.warn_of(notable)
+        for message in self._ledger.apply(messages, self._received_at):
+            self._throttle.warn_of(message)
         self._commits.due |= bool(messages)
         return True

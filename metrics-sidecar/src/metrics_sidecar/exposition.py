@@ -1,4 +1,4 @@
-"""A snapshot of the engine as Prometheus metric families."""
+"""Renders a snapshot of the engine as Prometheus metrics."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from metrics_sidecar.ledger import Totals
 from metrics_sidecar.messages import Reason
 from metrics_sidecar.tallies import Series
 
-# Since when those counters count that do not survive the process.
+# Creation time of the counters that do not survive the process.
 _STARTED = time.time()
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
@@ -24,7 +24,7 @@ PlatformCollector(registry=_process)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What there is to show at one instant. ``totals`` are committed, the rest counts from the start of the engine."""
+    """The engine's numbers at one instant. ``totals`` are committed; all other counts start with the process."""
 
     totals: Totals
     received: int
@@ -39,13 +39,13 @@ class Snapshot:
 
 
 def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
-    """Body and content type: the text format, or OpenMetrics where the ``Accept`` header asks for it.
+    """Return body and content type: the text format, or OpenMetrics if the ``Accept`` header asks for it.
 
-    OpenMetrics says of each counter since when it counts: ``_created``, in Unix seconds.
+    OpenMetrics output has a ``_created`` sample, in Unix seconds, for each counter and histogram.
     """
     try:
         encode, content_type = choose_encoder(accept)
-    except TypeError:  # a version that is no number
+    except TypeError:  # The version in the header is not a number.
         encode, content_type = choose_encoder("")
     is_text = content_type.startswith("text/plain")
     return encode(_SnapshotCollector(snapshot, with_created=not is_text)), content_type
@@ -58,7 +58,7 @@ class _SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for family in chain(_families(self._snapshot), _of_process()):
-            if not self._with_created:  # In the text format it would be a gauge.
+            if not self._with_created:  # The text format would expose these samples as gauges.
                 family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
 
@@ -81,30 +81,32 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         totals.last_trade_ts,
     )
     created = totals.created or None
-    yield CounterMetricFamily("trades_lost", "Tracked trades that are gone for good.", totals.lost, created=created)
+    yield CounterMetricFamily("trades_lost", "Tracked trades declared lost.", totals.lost, created=created)
     yield CounterMetricFamily("sidecar_trades_tracked", "Tracked trades counted.", totals.tracked, created=created)
-    yield _histogram("trade_delivery_seconds", "From a trade's ts to its receipt.", snapshot.delivery)
+    yield _histogram("trade_delivery_seconds", "Time from a trade's ts to its receipt, in seconds.", snapshot.delivery)
     yield _counter("sidecar_messages_received", "Messages received, valid or not.", snapshot.received)
     yield _rejected(snapshot.rejected)
-    yield _counter("sidecar_trades_duplicate", "Tracked trades that had been counted before.", snapshot.duplicates)
+    yield _counter("sidecar_trades_duplicate", "Tracked trades that were already counted.", snapshot.duplicates)
     yield _counter(
         "sidecar_trades_out_of_sequence",
-        "Tracked trades that came before their turn, to be sent again.",
+        "Tracked trades that arrived before their turn; publishers resend them.",
         snapshot.out_of_sequence,
     )
     yield GaugeMetricFamily("sidecar_sessions", "Session cursors held.", snapshot.sessions)
     yield GaugeMetricFamily("sidecar_symbols", "Symbols that have series of their own.", totals.symbols)
-    yield _histogram("sidecar_commit_seconds", "Time of one commit of totals and cursors.", snapshot.commit_seconds)
-    yield _counter("sidecar_commit_failures", "Commits that failed; each is tried again.", snapshot.commit_failures)
+    yield _histogram(
+        "sidecar_commit_seconds", "Duration of a commit of totals and cursors, in seconds.", snapshot.commit_seconds
+    )
+    yield _counter("sidecar_commit_failures", "Commits that failed; each is retried.", snapshot.commit_failures)
     yield _counter(
         "sidecar_refused",
-        "With CURVE: frames from keys that are not, or no longer, allowed, and handshakes that failed.",
+        "With CURVE: frames from keys that are not allowed (any more), and failed handshakes.",
         snapshot.refused,
     )
 
 
 def _sums(name: str, documentation: str, totals: Totals, value: Callable[[Series], float]) -> Metric:
-    """A family by side, and by symbol where the trades have one: without one the label is absent."""
+    """A counter by side and symbol. Trades without a symbol have no symbol label."""
     family = CounterMetricFamily(name, documentation)
     for (side, symbol), series in totals.series.items():
         labels: dict[str, str] = {"side": side, "symbol": symbol} if symbol else {"side": side}

@@ -1,4 +1,4 @@
-"""The ZeroMQ PULL socket where trades arrive, and the bound on the memory that senders can take."""
+"""The ZeroMQ PULL socket that receives trades, and the limit on the memory that senders can occupy."""
 
 import errno
 import logging
@@ -17,22 +17,22 @@ from metrics_sidecar.settings import TCP, try_bind
 MEMORY_LIMIT = 512 * 2**20
 
 _MAX_FRAME = 2 * 2**20
-# A batch: enough to share its costs, little enough to be read in some milliseconds.
-_BATCH_FRAMES = 1_024
+# A batch is large enough to spread its fixed cost, and small enough to be read in a few milliseconds.
+BATCH_FRAMES = 1_024
 _BATCH_BYTES = 2**18
-# Frames whose sizes are added up at once: one by one takes a tenth of the time that counting a single trade does.
+# Sizes are summed for this many frames at once. Summing after each frame would add a tenth to the cost of a trade.
 _CHUNK = 16
-# Of each sender: it counts messages, and publishers send up to 64 KiB in each.
+# Per sender, in messages. Publishers send up to 64 KiB in a message.
 _HIGH_WATER_MARK = 128
-_GUARD_INTERVAL = 0.1
-# An enumeration's member takes longer to become a number.
+_CHECK_INTERVAL = 0.1
+# An int: pyzmq would convert the enum member in every call.
 _DONTWAIT = int(zmq.DONTWAIT)
 
 log = logging.getLogger(__name__)
 
 
 class BindError(Exception):
-    """The endpoint cannot be bound: why, and what to do about it."""
+    """The endpoint cannot be bound. ``cause`` and ``remedy`` are for the user."""
 
     def __init__(self, number: int) -> None:
         if number == errno.EADDRINUSE:
@@ -47,15 +47,15 @@ class BindError(Exception):
 class Inlet:
     """A bound PULL socket.
 
-    ZeroMQ bounds a frame, and the messages that wait, but not the frames of one message. Where it holds more than
-    ``memory_limit`` bytes above what the process had at first, `relieve` drops all of it with the connections; tracked
-    trades come again. That takes Linux's ``/proc``: elsewhere the memory is not bounded.
+    ZeroMQ limits the size of a frame and the number of queued messages, but not the number of frames in a message. When
+    the process has grown by more than ``memory_limit`` bytes, `relieve` closes all connections and drops what they
+    queued; publishers resend tracked trades. This requires Linux's ``/proc``; elsewhere the memory is not limited.
 
     Args:
-        endpoint: where to bind, such as ``tcp://0.0.0.0:5555``.
+        endpoint: the ZeroMQ endpoint to bind, such as ``tcp://0.0.0.0:5555``.
         wake: a socket that ends `wait` when it becomes readable.
-        memory_limit: in bytes.
-        keys: those that may send; None for everyone, without encryption.
+        memory_limit: allowed growth of the process, in bytes.
+        keys: the keys that may send. None: no encryption, everyone may send.
 
     Raises:
         BindError: the endpoint cannot be bound.
@@ -67,7 +67,7 @@ class Inlet:
         self._wake = wake
         self._gate = Gate(keys) if keys else None
         self._limit = _resident_bytes() + memory_limit
-        self._look_at = 0.0
+        self._next_check_at = 0.0
         self.endpoint = endpoint
         self._bind()
 
@@ -75,7 +75,7 @@ class Inlet:
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
         self._socket.set(zmq.RCVHWM, _HIGH_WATER_MARK)
-        # A larger frame costs its sender the connection.
+        # ZeroMQ closes the connection of a peer that sends a larger frame.
         self._socket.set(zmq.MAXMSGSIZE, _MAX_FRAME)
         self._socket.set(zmq.IPV6, "[" in self.endpoint)
         if self._gate:
@@ -89,49 +89,49 @@ class Inlet:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
-        for tended in self._gate.sockets if self._gate else ():
-            self._poller.register(tended, zmq.POLLIN)
+        for handshakes in self._gate.sockets if self._gate else ():
+            self._poller.register(handshakes, zmq.POLLIN)
 
     @property
     def refused(self) -> int:
-        """Frames and connections of keys that may not send."""
+        """Number of refused frames and failed handshakes. 0 without CURVE."""
         return self._gate.refused if self._gate else 0
 
     def receive(self) -> list[bytes]:
-        """The frames that are there, up to a batch."""
+        """Return up to a batch of the frames that have arrived, without waiting."""
         if self._gate:
-            return self._gate.receive(_BATCH_FRAMES, _BATCH_BYTES)
+            return self._gate.receive(BATCH_FRAMES, _BATCH_BYTES)
         frames: list[bytes] = []
         size = 0
         with suppress(zmq.Again):
-            while len(frames) < _BATCH_FRAMES and size < _BATCH_BYTES:
-                # It keeps what came before an exception.
+            while len(frames) < BATCH_FRAMES and size < _BATCH_BYTES:
+                # `extend` keeps the frames received before `zmq.Again` is raised.
                 frames.extend(map(self._socket.recv, repeat(_DONTWAIT, _CHUNK)))
                 size += sum(map(len, frames[-_CHUNK:]))
         return frames
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something arrives or the wake-up socket is readable; False if neither came in time."""
+        """Wait until a frame arrives or ``wake`` is readable. False after ``seconds`` without either."""
         return bool(self._poller.poll(int(seconds * 1000)))
 
     def relieve(self) -> None:
-        """Drop what ZeroMQ holds if the process has outgrown its limit.
+        """Close all connections, and drop what they queued, if the process exceeds its memory limit.
 
         Raises:
-            BindError: another program has taken the endpoint meanwhile.
+            BindError: another program bound the endpoint in the meantime.
         """
         now = time.monotonic()
-        if now < self._look_at:
+        if now < self._next_check_at:
             return
-        self._look_at = now + _GUARD_INTERVAL
+        self._next_check_at = now + _CHECK_INTERVAL
         if _resident_bytes() < self._limit:
             return
-        log.warning("senders took too much memory: closing all connections; tracked trades come again")
+        log.warning("memory limit exceeded: closing all connections; publishers resend tracked trades")
         self.close()
         self._bind()
 
     def close(self) -> None:
-        """Unbind. It returns once all that ZeroMQ held is gone."""
+        """Unbind. Returns when ZeroMQ has freed its queues."""
         if self._gate:
             self._gate.close()
         self._socket.close(linger=0)
@@ -139,7 +139,7 @@ class Inlet:
 
 
 def require_bindable(endpoint: str) -> None:
-    """Bind a TCP endpoint and release it, without a socket that a publisher could connect to.
+    """Check that a TCP endpoint can be bound, without listening, so that no publisher connects to the check.
 
     Raises:
         BindError: the endpoint cannot be bound.
@@ -150,13 +150,13 @@ def require_bindable(endpoint: str) -> None:
     try:
         try_bind("0.0.0.0" if tcp["host"] == "*" else tcp["host"].strip("[]"), int(tcp["port"]))
     except socket.gaierror:
-        pass  # perhaps the name of a network interface, which ZeroMQ knows
+        pass  # It may be the name of a network interface, which ZeroMQ accepts.
     except OSError as error:
         raise BindError(error.errno or 0) from None
 
 
 def _resident_bytes() -> int:
-    """The resident memory of this process, 0 where there is no ``/proc``."""
+    """The resident memory of this process. 0 without ``/proc``."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except FileNotFoundError:

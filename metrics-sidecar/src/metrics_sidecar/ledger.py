@@ -1,7 +1,7 @@
-"""What has been counted: totals, and for each session the sequence number expected next.
+"""The ledger: totals, and the next expected sequence number of each session.
 
-Delivery follows MoldUDP64 and the FIX session layer: a tracked trade counts only if its ``seq`` is the one expected,
-so it counts once however often, and in whatever order, it arrives.
+Delivery follows MoldUDP64 and the FIX session layer. A tracked trade counts only if its ``seq`` is the expected one, so
+it counts exactly once, no matter how often and in which order it arrives.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ from metrics_sidecar.tallies import MAX_SYMBOLS, OTHER, Series, Tallies
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One consistent set of totals. ``last_trade_ts`` in Unix seconds, 0 before any.
+    """A consistent set of totals.
 
-    ``series`` are by side and symbol, which is "" for trades without one; both sides are there of each symbol.
-    ``tracked`` of the trades were tracked; ``lost`` tracked trades were not counted and will not be.
+    Attributes:
+        series: by side and symbol; the symbol is "" for trades without one. Each symbol has both sides.
+        last_trade_ts: ``ts`` of the trade counted last, in Unix seconds; 0 before the first.
+        tracked: number of tracked trades counted.
+        lost: number of tracked trades declared lost.
     """
 
     series: dict[tuple[Side, str], Series] = field(default_factory=lambda: {(side, ""): Series(0.0) for side in SIDES})
@@ -28,25 +31,32 @@ class Totals:
 
     @property
     def created(self) -> float:
-        """Since when everything but the symbols' own series is counted, in Unix seconds; 0 where that is not known."""
+        """Creation time of the state, in Unix seconds; 0 if unknown. A symbol's series have their own."""
         return self.series["buy", ""].created
 
     @property
     def symbols(self) -> int:
-        """How many have series of their own."""
+        """Number of symbols with series of their own."""
         return len({symbol for _, symbol in self.series} - {"", OTHER})
 
 
 class Ledger:
     """Applies messages to totals and session cursors.
 
-    ``next_seq`` maps a session to its cursor, ``dirty_sessions`` holds those whose cursor moved since the last commit.
-    The counters of messages start at 0 with each ledger, and ``recent`` is empty.
-
     Args:
-        totals: to begin with, zeros by default.
-        next_seq: the cursors to begin with.
-        max_symbols: how many symbols get series of their own; those that ``totals`` has keep theirs.
+        totals: initial totals. Default: zeros.
+        next_seq: initial cursors. Default: none.
+        max_symbols: number of symbols that get series of their own. Symbols in ``totals`` always keep theirs.
+
+    Attributes:
+        next_seq: maps each session to its cursor, the next expected sequence number.
+        dirty_sessions: sessions whose cursor has moved since the last commit.
+        received: number of messages applied, valid or not. Like the following counts it starts at 0.
+        rejected: number of rejected messages by reason.
+        duplicates: number of tracked trades that were already counted.
+        out_of_sequence: number of tracked trades that arrived before their turn.
+        recent: the most recently counted trades.
+        delivery: time from ``ts`` to receipt of the trades counted.
     """
 
     def __init__(
@@ -69,15 +79,16 @@ class Ledger:
         )
 
     def totals(self) -> Totals:
+        """A copy of the totals."""
         return Totals(self._tallies.series(), self._last_trade_ts, self._tracked, self._lost)
 
     def apply(self, messages: Sequence[Message], received_at: float) -> list[GapFill | Rejected]:
-        """Apply messages received at ``received_at``, in Unix seconds, in their order.
+        """Apply messages in order. ``received_at`` is in Unix seconds.
 
-        Returns those worth a line in the log: rejections, and gap fills that declare trades lost.
+        Returns the messages to log: rejections, and gap fills that declare trades lost.
         """
         counted: list[Trade] = []
-        notable: list[GapFill | Rejected] = []
+        to_log: list[GapFill | Rejected] = []
         moved: dict[str, int] = {}
         next_seq = self.next_seq
         untracked = 0
@@ -88,7 +99,7 @@ class Ledger:
                 if skipped := self._skip(message, expected):
                     moved[session] = expected + skipped
                 if skipped or type(message) is Rejected:
-                    notable.append(message)
+                    to_log.append(message)
             elif message.seq == expected:
                 moved[session] = expected + 1
                 counted.append(message)
@@ -105,10 +116,10 @@ class Ledger:
         self._tracked += len(counted) - untracked
         if counted:
             self._count(counted, received_at)
-        return notable
+        return to_log
 
     def _skip(self, message: GapFill | Rejected, expected: int) -> int:
-        """Count a message that is no trade. How far it moves the cursor: over trades that are lost."""
+        """Count a gap fill or a rejection. Returns the number of trades it declares lost, by which the cursor moves."""
         if type(message) is GapFill:
             skipped = max(0, message.new_seq - expected)
         else:
@@ -122,7 +133,7 @@ class Ledger:
         self.recent.add(trades, received_at)
         self._last_trade_ts = trades[-1].ts
         delays = [received_at - trade.ts for trade in trades]
-        # Two clocks may disagree by more than the trade took.
+        # The publisher's clock may run ahead of this one.
         if min(delays) < 0:
             delays = [max(0.0, delay) for delay in delays]
         self.delivery.observe(delays)

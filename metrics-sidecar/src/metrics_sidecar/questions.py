@@ -1,4 +1,4 @@
-"""How other threads reach the engine's: they put a question, it answers when it comes by."""
+"""Questions that other threads put to the engine thread."""
 
 import asyncio
 import select
@@ -15,11 +15,11 @@ ANSWER_SECONDS = 1.0
 
 
 class NoAnswer(Exception):
-    """The engine does not answer. The message says why."""
+    """The engine did not answer. The message says why."""
 
 
 class Questions:
-    """A queue of callables. ``wake`` is readable when one has come, or after `wake_up`."""
+    """A queue of callables to run in the engine thread. The socket ``wake`` becomes readable when one is queued."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
@@ -28,10 +28,10 @@ class Questions:
         self.wake.setblocking(False)
 
     async def ask[Answer](self, question: Callable[[], Answer]) -> Answer:
-        """Have the question answered, without blocking the event loop.
+        """Queue a question and await its answer.
 
         Raises:
-            NoAnswer: it was not within `ANSWER_SECONDS`.
+            NoAnswer: no answer within `ANSWER_SECONDS`.
             StoreError: the question raised it.
         """
         answer: Future[Answer] = Future()
@@ -43,18 +43,19 @@ class Questions:
             raise NoAnswer(f"the engine has not answered for {ANSWER_SECONDS:g} s") from None
 
     def wake_up(self) -> None:
-        # Full: it is readable already. Closed: nobody waits any more.
+        """Make ``wake`` readable."""
+        # If the buffer is full, ``wake`` is readable already. If the socket is closed, nobody waits.
         with suppress(OSError):
             self._waker.send(b"\0")
 
     def answer(self) -> None:
-        """Answer all that have come, in the calling thread."""
+        """Run all queued questions in the calling thread."""
         with suppress(BlockingIOError):
             self.wake.recv(4096)
         with suppress(Empty):
             while True:
                 question, answer = self._queue.get_nowait()
-                # Nobody waits any more for one that was cancelled.
+                # Skip questions whose caller has stopped waiting.
                 if answer.set_running_or_notify_cancel():
                     try:
                         answer.set_result(question())
@@ -62,7 +63,7 @@ class Questions:
                         answer.set_exception(error)
 
     def wait(self, seconds: float) -> None:
-        """Wait until ``wake`` is readable, at most so long."""
+        """Wait until ``wake`` is readable, at most ``seconds``."""
         select.select([self.wake], [], [], seconds)
 
     def close(self) -> None:

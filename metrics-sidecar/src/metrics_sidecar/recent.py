@@ -1,4 +1,4 @@
-"""The trades counted last."""
+"""The most recently counted trades."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ KEPT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class CountedTrade:
-    """A trade as it came, and when, in Unix seconds. What it came without is null."""
+    """A counted trade. Fields that the message did not have are None. ``received_at`` is in Unix seconds."""
 
     side: Side
     qty: float
@@ -27,13 +27,14 @@ class CountedTrade:
 
 
 class Recent:
-    """Remembers the last `KEPT` trades, by the batch."""
+    """Keeps the last `KEPT` trades, and at most one batch more."""
 
     def __init__(self) -> None:
         self._batches: deque[tuple[float, Sequence[Trade]]] = deque()
         self._kept = 0
 
     def add(self, trades: Sequence[Trade], received_at: float) -> None:
+        """Add a batch, which must not change afterwards. ``received_at`` is in Unix seconds."""
         tail = trades[-KEPT:]
         self._batches.append((received_at, tail))
         self._kept += len(tail)
@@ -41,14 +42,14 @@ class Recent:
             self._kept -= len(self._batches.popleft()[1])
 
     def last(self, limit: int) -> list[CountedTrade]:
-        """Up to ``limit`` of them, the newest first."""
+        """The last ``limit`` trades, newest first; fewer if fewer were counted."""
         newest_first = (
             (trade, received_at) for received_at, batch in reversed(self._batches) for trade in reversed(batch)
         )
-        return [_show(trade, received_at) for trade, received_at in islice(newest_first, limit)]
+        return [_counted(trade, received_at) for trade, received_at in islice(newest_first, limit)]
 
 
-def _show(trade: Trade, received_at: float) -> CountedTrade:
+def _counted(trade: Trade, received_at: float) -> CountedTrade:
     return CountedTrade(
         side=trade.side,
         qty=trade.qty,

@@ -1,4 +1,4 @@
-"""Hot reload, for development: restarts a program when a source file changes, or when it was killed."""
+"""Hot reload, for development: restarts the program when a source file changes or its process is killed."""
 
 import logging
 from pathlib import Path
@@ -11,18 +11,18 @@ log = logging.getLogger("uvicorn.error")
 
 
 class Reloader(StatReload):
-    """uvicorn's reloader, which by itself goes on holding the port of a process that was killed."""
+    """uvicorn's reloader, which also replaces a killed process. uvicorn's own would hold its port and serve nothing."""
 
     def should_restart(self) -> list[Path] | None:
         changed = super().should_restart()
         if not changed and (self.process.exitcode or 0) < 0:
-            log.warning("process %s was killed, starting another", self.process.pid)
+            log.warning("process %s was killed: starting a new one", self.process.pid)
             self.restart()
         return changed
 
 
 def run(factory: str, host: str, port: int) -> None:
-    """Serve what ``factory``, an import string, makes, until a signal comes."""
+    """Serve the app of ``factory``, an import string, until SIGINT or SIGTERM."""
     sources = [str(Path(__file__).parent)]
     server, listening = listen(factory, host, port, reload_dirs=sources)
     Reloader(server.config, server.run, [listening]).run()

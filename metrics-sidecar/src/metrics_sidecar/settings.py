@@ -1,4 +1,4 @@
-"""Settings, read from the environment once at the start."""
+"""Settings, read from the environment once at startup."""
 
 import errno
 import os
@@ -15,31 +15,31 @@ from metrics_sidecar.curve import load_server_key
 from metrics_sidecar.tallies import MAX_SYMBOLS
 
 TCP = re.compile(r"tcp://(?P<host>\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
-# What fits into the kernel's sun_path, with the zero at its end.
+# sun_path has 108 bytes, including the terminating zero.
 _MAX_IPC = 107
-# Each is six series, and a line for each of them in every scrape.
+# Each symbol adds six lines to every scrape.
 _MAX_SYMBOLS = 10_000
 _FORMS = {
     "SIDECAR_ZMQ_BIND": ("not a ZeroMQ address", "Use the form tcp://0.0.0.0:5555"),
     "SIDECAR_SYMBOLS": ("not a number of symbols", f"Use a number from 0 to {_MAX_SYMBOLS}"),
-    "HOST": ("no address", "Use an address of this machine, such as 0.0.0.0"),
+    "HOST": ("not an address", "Use an address of this machine, such as 0.0.0.0"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
 
 
 class SettingError(Exception):
-    """A setting that cannot work. The message is one line: the key, its value, the cause, the remedy."""
+    """A setting is invalid or unusable. The message is one line with key, value, cause and remedy."""
 
     def __init__(self, key: str, value: str, cause: str, remedy: str) -> None:
         super().__init__(f"{key}={value}: {cause}. {remedy}")
 
 
 def _endpoint(value: str) -> str:
-    """Refuse what ZeroMQ would take and misread: it binds port 99999 as 34463."""
+    """Refuse endpoints that ZeroMQ accepts but misreads: it binds port 99999 as 34463."""
     if value.startswith("ipc://"):
         size = len(os.fsencode(value.removeprefix("ipc://")))
         if size > _MAX_IPC:
-            raise ValueError(f"the path has {size} bytes, {_MAX_IPC} are possible", "Use a shorter path")
+            raise ValueError(f"the path has {size} bytes, the limit is {_MAX_IPC}", "Use a shorter path")
         if size:
             return value
     elif (tcp := TCP.fullmatch(value)) and 1 <= int(tcp["port"]) <= 65535:
@@ -55,7 +55,7 @@ def _host(value: str) -> str:
 
 
 def _digits(value: str | int) -> str | int:
-    """Refuse what pydantic takes for a whole number, such as 8001.0."""
+    """Refuse values such as 8001.0, which pydantic accepts as whole numbers."""
     if not re.fullmatch("[0-9]{1,5}", str(value)):
         raise ValueError("not a whole number")
     return value
@@ -68,7 +68,7 @@ def _curve(value: Path | None) -> Path | None:
 
 
 class Settings(BaseModel):
-    """The sidecar's settings. ``state`` is None where totals are kept in memory only, ``curve`` without encryption."""
+    """The sidecar's settings. ``state`` None keeps totals in memory only; ``curve`` None disables encryption."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -90,7 +90,7 @@ class Settings(BaseModel):
         """Read the settings.
 
         Raises:
-            SettingError: a value is not of the form its key needs.
+            SettingError: a value is invalid.
         """
         try:
             return cls.model_validate(dict(environ))
@@ -103,20 +103,20 @@ class Settings(BaseModel):
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether only this machine reaches a ZeroMQ endpoint."""
+    """Whether a ZeroMQ endpoint is reachable from this machine only."""
     tcp = TCP.fullmatch(endpoint)
     host = tcp["ipv6"] or tcp["host"] if tcp else "localhost"
     try:
         return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:  # the name of a network interface
+    except ValueError:  # The name of a network interface.
         return False
 
 
 def require_free(host: str, port: int) -> None:
-    """Bind the HTTP port and let go: a program that would fail later fails now, and in one line.
+    """Check that the HTTP address can be bound, so that the program fails early and with one line.
 
     Raises:
-        SettingError: the port is taken, or not this user's to take, or the host is not this machine's.
+        SettingError: the port is in use or not permitted, or the host is not an address of this machine.
     """
     try:
         try_bind(host, port)
@@ -132,10 +132,10 @@ def require_free(host: str, port: int) -> None:
 
 
 def try_bind(host: str, port: int) -> None:
-    """Bind without listening, so that no one can connect to what is gone at once.
+    """Bind an address and release it. The socket never listens, so no client can connect to it.
 
     Raises:
-        OSError: what a server that binds there would meet.
+        OSError: the address cannot be bound.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

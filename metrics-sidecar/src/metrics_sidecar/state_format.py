@@ -1,4 +1,4 @@
-"""The state file: format 2, the way there from format 1, and its checksum."""
+"""The state file: its tables (format 2), the migration from format 1, and the checksum."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -32,9 +32,9 @@ _CREATE = (
     FROM (SELECT 'buy' AS side UNION ALL SELECT 'sell')""",
     f"PRAGMA user_version = {FORMAT}",
 )
-# Format 1 had no state_id, series by side alone whose birth is not known, did not count tracked trades, kept lost ones
-# as a REAL, and moved_at was Unix time. It also took values beyond what the contract allows today: such a volume,
-# perhaps infinite, would never change again.
+# Format 1 has no state_id, no count of tracked trades, and one series for each side, without a creation time. `lost` is
+# a REAL, and `moved_at` is Unix time. It can hold values that the contract no longer allows. They are reset to 0: an
+# infinite volume would never change again.
 _MIGRATE = (
     "ALTER TABLE totals RENAME TO totals_1",
     "ALTER TABLE sessions RENAME TO sessions_1",
@@ -52,7 +52,7 @@ _MIGRATE = (
 
 
 class Content(NamedTuple):
-    """All that the tables hold. ``series`` and ``sessions`` are rows."""
+    """The content of all tables. ``series`` and ``sessions`` are lists of rows."""
 
     totals: Row
     checksum: bytes
@@ -61,7 +61,7 @@ class Content(NamedTuple):
 
 
 def bring_to_format(database: sqlite3.Connection, version: int) -> None:
-    """Make the tables, or migrate those of format 1, in one transaction."""
+    """Create the tables (``version`` 0), or migrate them from format 1, in one transaction."""
     with database:
         database.execute("BEGIN IMMEDIATE")
         for statement in _MIGRATE if version else _CREATE:
@@ -70,21 +70,21 @@ def bring_to_format(database: sqlite3.Connection, version: int) -> None:
 
 
 def seal(database: sqlite3.Connection) -> None:
-    """Write the checksum of what the tables hold."""
+    """Compute the checksum of the tables and store it."""
     content = read(database)
     written = checksum(content.totals, digest(content.series) + digest(content.sessions))
     database.execute("UPDATE totals SET checksum = ?", (written,))
 
 
 def read(database: sqlite3.Connection) -> Content:
-    """What the tables hold.
+    """Read all tables.
 
     Raises:
-        sqlite3.Error: it cannot be read.
+        sqlite3.Error: the tables cannot be read.
     """
     totals = database.execute("SELECT state_id, age, last_trade_ts, tracked, lost, checksum FROM totals").fetchall()
     if len(totals) != 1:
-        raise sqlite3.DatabaseError(f"{len(totals)} rows of totals")
+        raise sqlite3.DatabaseError(f"{len(totals)} rows in the table totals")
     return Content(
         totals[0][:-1],
         totals[0][-1],
@@ -94,10 +94,10 @@ def read(database: sqlite3.Connection) -> Content:
 
 
 def digest(rows: Iterable[Row]) -> int:
-    """A sum over the rows: it can be adjusted for some of them, without a look at the others."""
+    """The sum of the rows' hashes. It can be updated for changed rows without reading the others."""
     return sum(int.from_bytes(blake2b(_encode(row), digest_size=8).digest()) for row in rows)
 
 
 def checksum(totals: Row, others: int) -> bytes:
-    """Of the totals, and the digest of all other rows."""
+    """The checksum of the totals and ``others``, the digest of all other rows."""
     return ((digest([totals]) + others) % 2**64).to_bytes(8)

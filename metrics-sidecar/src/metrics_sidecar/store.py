@@ -1,4 +1,4 @@
-"""Keeps totals and cursors in SQLite, so that they survive the process."""
+"""Keeps totals and cursors in a SQLite file, so that they survive the process."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _UPDATE_TOTALS = "UPDATE totals SET state_id = ?, age = ?, last_trade_ts = ?, tr
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The number of the trade expected next in a session: all below are committed. 1 for an unknown session."""
+    """The committed cursor of a session: all trades below ``next_seq`` are committed. 1 for an unknown session."""
 
     session: str
     next_seq: int
@@ -36,14 +36,14 @@ class Cursor:
 
 
 class Store:
-    """The state file, held exclusively while open. ``state_id`` is made with the file and stays with it.
+    """The state file, locked exclusively while open. ``state_id`` is created with the file and never changes.
 
-    The state has an age, in seconds: as long as sidecars have had it open. A session that has not moved for
-    `SESSION_IDLE` of it is forgotten, whatever the clock of the machine says.
+    The age of a state is the time, in seconds, that sidecars have had it open. A session whose cursor has not moved for
+    `SESSION_IDLE` seconds of that age is forgotten. The system clock plays no part in this.
 
     Args:
-        path: the SQLite file, made with its folders if missing; None keeps the state in memory.
-        clock: seconds from any start; they do not jump.
+        path: the SQLite file. It is created if missing, with its folders. None keeps the state in memory.
+        clock: a monotonic clock, in seconds.
 
     Raises:
         StoreError: the file cannot be used.
@@ -53,7 +53,7 @@ class Store:
         with store_errors():
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            # Opened in the thread that starts the program, then used by the engine's alone.
+            # Opened in the main thread, then used by the engine thread only.
             self._db = sqlite3.connect(path or ":memory:", timeout=0, check_same_thread=False)
         self._clock = clock
         self._files: dict[Path, os.stat_result] = {}
@@ -72,11 +72,11 @@ class Store:
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version not in ({1, FORMAT} if tables else {0}):
             raise StoreError(
-                f"not a state file that this sidecar can read (format {version}, this one reads 1 and {FORMAT})",
-                "Run the sidecar that wrote it, or move it away to start from zero",
+                f"not a state file that this sidecar can read (format {version}; it reads 1 and {FORMAT})",
+                "Run the version that wrote it, or move it away to start from zero",
             )
         self._db.execute("PRAGMA journal_mode = WAL")
-        # A commit then survives the death of the process; the fsync a power cut would need comes at checkpoints.
+        # A commit survives the death of the process. SQLite syncs at checkpoints, for power cuts.
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA wal_autocheckpoint = 250")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -84,22 +84,22 @@ class Store:
             raise sqlite3.DatabaseError(verdict)
         if version != FORMAT:
             bring_to_format(self._db, version)
-        # A disk that takes no writes should say so now, not at the first trade.
+        # This write fails now, not at the first trade, if the file is not writable.
         self._db.execute(f"PRAGMA user_version = {FORMAT}")
         content = read(self._db)
         self._digest = digest(content.series) + digest(content.sessions)
         if content.checksum != checksum(content.totals, self._digest):
-            raise sqlite3.DatabaseError("what it holds does not match its checksum")
+            raise sqlite3.DatabaseError("the content does not match its checksum")
         self.state_id, age = content.totals[:2]
         self._series = {(side, symbol): Series(*counted) for side, symbol, *counted in content.series}
-        self._born_at = self._clock() - age
+        self._opened_at_age_zero = self._clock() - age
         self._forget_age = age + _FORGET_INTERVAL
 
     def load(self, max_symbols: int = MAX_SYMBOLS) -> Ledger:
-        """The ledger as it was last committed, which gives series of their own to so many symbols.
+        """Load the ledger as last committed. ``max_symbols`` symbols get series of their own.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the file cannot be read.
         """
         with store_errors():
             content = read(self._db)
@@ -111,31 +111,31 @@ class Store:
         """The committed cursor of a session.
 
         Raises:
-            StoreError: it cannot be read.
+            StoreError: the file cannot be read.
         """
         with store_errors():
             row = self._db.execute("SELECT next_seq FROM sessions WHERE session = ?", (session,)).fetchone()
         return Cursor(session, int(row[0]) if row else 1, self.state_id)
 
     def require_file(self) -> None:
-        """Look whether the path still leads to the file that is open.
+        """Check that the path still leads to the open file.
 
         Raises:
-            StoreError: it was removed or replaced.
+            StoreError: the file was removed or replaced.
         """
         for file, opened in self._files.items():
             try:
-                is_there = os.path.samestat(file.stat(), opened)
+                is_unchanged = os.path.samestat(file.stat(), opened)
             except OSError:
-                is_there = False
-            if not is_there:
-                remedy = "put it back, or restart to begin from zero"
-                raise StoreError(f"the state file {file} is gone: {remedy}", remedy)
+                is_unchanged = False
+            if not is_unchanged:
+                remedy = "put it back, or restart to start from zero"
+                raise StoreError(f"the state file {file} was removed or replaced: {remedy}", remedy)
 
     def commit(self, ledger: Ledger) -> Totals:
-        """Write the ledger's totals and moved cursors in one transaction, and return the totals written.
+        """Write the ledger's totals and moved cursors in one transaction. Returns the totals written.
 
-        Now and then idle sessions are forgotten with it, in the ledger too.
+        Once an hour this also deletes idle sessions, from the file and from the ledger.
 
         Raises:
             StoreError: nothing was written.
@@ -146,7 +146,7 @@ class Store:
             try:
                 forgotten = self._write(totals, ledger)
             except sqlite3.OperationalError:
-                # On a full disk the log cannot grow. Written back into the file, it starts over in the room it has.
+                # On a full disk the write-ahead log cannot grow. A checkpoint makes its space reusable.
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 forgotten = self._write(totals, ledger)
         ledger.dirty_sessions.clear()
@@ -155,9 +155,9 @@ class Store:
         return totals
 
     def _write(self, totals: Totals, ledger: Ledger) -> list[Row]:
-        """Write what changed, and return the sessions that were forgotten."""
-        age = self._clock() - self._born_at
-        # SQLite keeps -0.0 as 0.0.
+        """Write what changed. Returns the rows of the forgotten sessions."""
+        age = self._clock() - self._opened_at_age_zero
+        # SQLite stores -0.0 as 0.0, and the checksum must match.
         row = (self.state_id, age, totals.last_trade_ts + 0.0, totals.tracked, min(totals.lost, _MAX_INTEGER))
         sessions = [(session, ledger.next_seq[session], age) for session in ledger.dirty_sessions]
         changed = [key for key, series in totals.series.items() if series != self._series.get(key)]
@@ -169,7 +169,7 @@ class Store:
             self._db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", sessions)
             self._db.executemany(_UPSERT_SERIES, counted)
             forgotten = self._forget_idle(age)
-            # However many rows there are, only those that change are read.
+            # The digest is updated from the changed rows; no other row is read.
             others = (self._digest + digest(sessions + counted) - digest(before + forgotten)) % 2**64
             self._db.execute(_UPDATE_TOTALS, (*row, checksum(row, others)))
         self._digest = others

@@ -1,4 +1,4 @@
-"""What can be wrong with the state file, and what to do about it."""
+"""Errors of the state file, each with a cause and a remedy."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _NOT_WRITABLE = {
 
 
 class StoreError(Exception):
-    """The state file cannot be used: why, and what to do about it."""
+    """The state file cannot be used. ``cause`` and ``remedy`` are for the user."""
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(cause)
@@ -24,10 +24,10 @@ class StoreError(Exception):
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn what SQLite and the file system report into a StoreError."""
+    """Turn errors of SQLite and the file system into a StoreError."""
     try:
         yield
-    # SQLite quotes what it cannot read, bytes that are no text included.
+    # sqlite3 raises UnicodeDecodeError when SQLite's message quotes damaged text.
     except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
         raise _explain(error) from None
 
@@ -38,5 +38,5 @@ def _explain(error: Exception) -> StoreError:
     if code == sqlite3.SQLITE_BUSY:
         return StoreError("another sidecar holds this file", "Stop it, or give each sidecar a file of its own")
     if code in _NOT_WRITABLE or isinstance(error, OSError):
-        return StoreError(cause, "Set it to a file this user can write, or to nothing to keep totals in memory")
+        return StoreError(cause, "Use a file that this user can write, or an empty value to keep totals in memory")
     return StoreError(f"damaged: {cause}", "Restore it from a backup, or move it away to start from zero")

@@ -1,4 +1,4 @@
-"""Trades, volume and notional by side and symbol, with a bound on the symbols."""
+"""Trades, volume and notional by side and symbol, with a limit on the number of symbols."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ OTHER = "other"
 
 
 class Series(NamedTuple):
-    """What was counted of one side and symbol since ``created``, in Unix seconds, 0 where that is not known.
+    """The totals of one side and symbol since ``created``, in Unix seconds; 0 if unknown.
 
-    ``volume`` is in units traded, ``notional`` the sum of ``qty * price``.
+    ``volume`` is in units traded; ``notional`` is the sum of ``qty * price``.
     """
 
     created: float
@@ -32,11 +32,11 @@ class _Tally:
 
 
 class Tallies:
-    """Counts trades. A symbol is admitted with its first trade, while there is room; the others count as `OTHER`.
+    """Counts trades. The first ``max_symbols`` symbols to arrive are admitted; all others count as `OTHER`.
 
     Args:
-        series: what was counted before, under symbols that are admitted.
-        max_symbols: how many are admitted; `OTHER` takes no room.
+        series: initial totals. Their symbols stay admitted.
+        max_symbols: limit on admitted symbols. `OTHER` and trades without a symbol do not count towards it.
     """
 
     def __init__(self, series: Mapping[tuple[Side, str], Series], max_symbols: int) -> None:
@@ -45,7 +45,7 @@ class Tallies:
             self._by_symbol.setdefault(symbol, {})[side] = _Tally(*counted)
 
     def series(self) -> dict[tuple[Side, str], Series]:
-        """By side and symbol, as of now; both sides of each symbol."""
+        """A copy of the totals, by side and symbol. Each symbol has both sides."""
         return {
             (side, symbol): Series(tally.created, tally.trades, tally.volume, tally.notional)
             for symbol, by_side in self._by_symbol.items()
@@ -53,14 +53,14 @@ class Tallies:
         }
 
     def count(self, trades: Sequence[Trade], received_at: float) -> None:
-        """Count trades received at ``received_at``, in Unix seconds."""
+        """Count trades. ``received_at``, in Unix seconds, becomes the creation time of newly admitted symbols."""
         by_symbol = self._by_symbol
         by_symbol.now = received_at
         symbols = {trade.symbol for trade in trades}
         if len(symbols) == 1:
             self._count_together(trades, by_symbol[symbols.pop()])
             return
-        # Of many symbols each has few trades: to gather them first takes longer.
+        # With many symbols, grouping the few trades of each costs more than it saves.
         for trade in trades:
             tally = by_symbol[trade.symbol][trade.side]
             qty = trade.qty
@@ -78,7 +78,7 @@ class Tallies:
 
 
 class _BySymbol(dict[str, dict[Side, _Tally]]):
-    """The tallies of each symbol, "" for trades without one; to look up a new symbol admits it, if there is room."""
+    """The tallies of each symbol; "" for trades without one. Looking up a new symbol admits it, up to the limit."""
 
     def __init__(self, max_symbols: int) -> None:
         super().__init__()

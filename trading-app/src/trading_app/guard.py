@@ -1,4 +1,4 @@
-"""Who may ask over HTTP: an ASGI middleware that refuses other web sites, unknown hosts and large bodies."""
+"""An ASGI middleware that refuses requests from other web sites, to unknown hosts and with large bodies."""
 
 import re
 from collections.abc import Collection
@@ -13,7 +13,7 @@ _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^\s:/?#@\[\]\\]+))(?
 
 
 class Refusal(Exception):
-    """A request that is not served: the status and the reason."""
+    """A request is refused with this status and reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -21,11 +21,11 @@ class Refusal(Exception):
 
 
 class Guard:
-    """Passes requests and WebSockets on to ``app``, unless a web page that is not ours may have made them.
+    """Passes requests and WebSockets to ``app``, unless a page of another web site may have made them.
 
-    A browser sends requests for every page it shows, and any site can let a name of its own lead here. So the host must
-    be an IP address, a name without a dot, or one of ``allowed_hosts``, and a page that asks must come from that host
-    or from one of ``allowed_origins``. Links from elsewhere work, frames do not.
+    A browser sends requests on behalf of any page, and any site can point its own name at this server (DNS rebinding).
+    Therefore the host must be an IP address, a name without a dot, or one of ``allowed_hosts``, and the origin, if any,
+    must match that host or one of ``allowed_origins``. Other sites may link here but not frame these pages.
 
     The whole body, at most `MAX_BODY` bytes, is read before ``app`` is called.
     """
@@ -41,7 +41,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        send = _without_frames(send)
+        send = _with_security_headers(send)
         try:
             self._check(scope)
             if scope["type"] == "http":
@@ -58,7 +58,7 @@ class Guard:
         hosts = headers.getlist("host")
         host = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if not host:
-            raise Refusal(400, "one valid Host header is needed")
+            raise Refusal(400, "exactly one valid Host header is required")
         if not self._knows(host["ipv6"] or host["name"].lower()):
             raise Refusal(421, f"unknown host {hosts[0]}: use an IP address, localhost or an allowed name")
         if not self._is_ours(scope.get("method", "GET"), headers):
@@ -81,13 +81,13 @@ class Guard:
 
 
 async def _with_body(scope: Scope, receive: Receive) -> Receive:
-    """Read the body, and return what hands it over.
+    """Read the body, and return a `Receive` that replays it.
 
     Raises:
-        Refusal: it has more than `MAX_BODY` bytes.
-        ConnectionAbortedError: the client went away before its end.
+        Refusal: the body has more than `MAX_BODY` bytes.
+        ConnectionAbortedError: the client disconnected before the end of the body.
     """
-    too_large = Refusal(413, f"the body may have up to {MAX_BODY} bytes")
+    too_large = Refusal(413, f"the body has more than {MAX_BODY} bytes")
     if int(Headers(scope=scope).get("content-length", "0")) > MAX_BODY:
         raise too_large
     body = bytearray()
@@ -102,16 +102,16 @@ async def _with_body(scope: Scope, receive: Receive) -> Receive:
         more = message.get("more_body", False)
     unread: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
-    async def hand_over() -> Message:
+    async def replay() -> Message:
         return unread.pop() if unread else await receive()
 
-    return hand_over
+    return replay
 
 
-def _without_frames(send: Send) -> Send:
-    """Tell browsers that no page may frame what is sent."""
+def _with_security_headers(send: Send) -> Send:
+    """Add headers that keep browsers from framing the response or guessing its type."""
 
-    async def send_without_frames(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["Content-Security-Policy"] = "frame-ancestors 'none'"
@@ -119,4 +119,4 @@ def _without_frames(send: Send) -> Send:
             headers["X-Content-Type-Options"] = "nosniff"
         await send(message)
 
-    return send_without_frames
+    return send_with_headers

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with bounds on what a client can cost."""
+"""The HTTP server: uvicorn, with limits on what a single client can cost."""
 
 import asyncio
 import logging
@@ -18,18 +18,18 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 MAX_HEAD = 64 * 1024
 MAX_MESSAGE = 1024 * 1024
 REQUEST_SECONDS = 10.0
-# The time a client has to read a refusal before its connection is reset.
+# Time for the client to read a refusal before its connection is reset.
 _LINGER_SECONDS = 1.0
 _LOG_SECONDS = 10.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection whose requests must be complete, body included, within `REQUEST_SECONDS`.
+    """A connection that limits each request: `REQUEST_SECONDS` to arrive, body included, and `MAX_HEAD` bytes of head.
 
-    Their heads may have up to `MAX_HEAD` bytes. When there are too many connections, the one that was quiet for longest
-    is closed.
+    When there are too many connections, the one that has been idle longest is closed.
     """
 
+    # Open connections, the longest idle first.
     _by_activity: ClassVar[dict["BoundedProtocol", None]] = {}
     _deadline: asyncio.TimerHandle | None = None
     _refused = False
@@ -41,9 +41,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._by_activity[self] = None
         self._expect_request()
         if len(self._by_activity) > _max_connections():
-            quietest = next(iter(self._by_activity))
-            del self._by_activity[quietest]
-            quietest.transport.abort()
+            longest_idle = next(iter(self._by_activity))
+            del self._by_activity[longest_idle]
+            longest_idle.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
@@ -57,7 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect_request()
         self._head_bytes += len(data)
         super().data_received(data)
-        # The parser keeps a header to itself until it has all of it.
+        # The parser buffers an incomplete header without a limit.
         if self._in_head and self._head_bytes > MAX_HEAD:
             self._refuse(431, "The request's head is too large.")
 
@@ -86,12 +86,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         if self._deadline:
-            self.transport.close()  # Nobody waits for the rest of a request.
+            self.transport.close()  # Do not wait for the rest of an incomplete request.
         else:
             super().shutdown()
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Answer, and go on reading for a moment: a connection closed at once takes its answer back."""
+        """Send an error and keep reading for a moment: closing at once would reset the connection before it arrives."""
         if self._refused:
             return
         self._refused = True
@@ -113,12 +113,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _max_connections() -> int:
-    """Few enough to leave descriptors for files and ZeroMQ."""
+    """A limit that leaves file descriptors for files and ZeroMQ."""
     return min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
 
-class Seldom(logging.Filter):
-    """Passes the same warning or error once in 10 seconds: what strangers cause must not fill a disk."""
+class RateLimit(logging.Filter):
+    """Passes the same warning or error once in 10 s, so that strangers cannot fill the disk with log lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ class Seldom(logging.Filter):
 
 
 def _log_config() -> dict[str, Any]:
-    """uvicorn's own, for asyncio's lines as well, and without repeated ones."""
+    """uvicorn's logging configuration, extended to asyncio and rate-limited."""
     handlers = LOGGING_CONFIG["handlers"]
     return {
         **LOGGING_CONFIG,
-        "filters": {"seldom": {"()": Seldom}},
-        "handlers": {**handlers, "default": {**handlers["default"], "filters": ["seldom"]}},
+        "filters": {"rate_limit": {"()": RateLimit}},
+        "handlers": {**handlers, "default": {**handlers["default"], "filters": ["rate_limit"]}},
         "loggers": {**LOGGING_CONFIG["loggers"], "asyncio": {"handlers": ["default"], "propagate": False}},
     }
 
@@ -149,7 +149,7 @@ def _log_config() -> dict[str, Any]:
 def listen(
     app: ASGIApp | str, host: str, port: int, *, reload_dirs: Sequence[str] = ()
 ) -> tuple[uvicorn.Server, socket.socket]:
-    """A server for ``app``, which may be the import string of a factory, and the socket that it will serve."""
+    """Return a server for ``app`` and its bound socket. ``app`` may be the import string of a factory."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -162,21 +162,21 @@ def listen(
         reload_dirs=list(reload_dirs) or None,
         http=BoundedProtocol,
         ws_max_size=MAX_MESSAGE,
-        # asyncio accepts so many at a time, and more before the first of them is counted.
+        # asyncio accepts up to a whole backlog before the first connection is counted.
         backlog=_max_connections() // 2,
         log_config=_log_config(),
-        # Prometheus asks every second.
+        # Prometheus makes a request every second.
         access_log=False,
         timeout_graceful_shutdown=2,
     )
     listening = config.bind_socket()
-    # asyncio does so only for sockets that it has made, and an answer in two parts would wait 40 ms for its second.
+    # asyncio sets this only on sockets it creates. Without it the second part of an answer waits 40 ms.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return uvicorn.Server(config), listening
 
 
 def run(app: ASGIApp | str, host: str, port: int) -> None:
-    """Serve ``app`` until a signal comes; it may be the import string of a factory."""
+    """Serve ``app`` until SIGINT or SIGTERM. ``app`` may be the import string of a factory."""
     server, listening = listen(app, host, port)
     with suppress(KeyboardInterrupt):
         server.run([listening])
