@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from trading_app.outbox import OutboxError
+from trading_app.outbox_error import OutboxError
 from trading_app.segment import Segment
 
 

@@ -8,11 +8,11 @@ from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from trading_app.unreachable import Unreachable
+
+__all__ = ["HttpClient", "Unreachable"]
+
 _MIB = 1024 * 1024
-
-
-class Unreachable(Exception):
-    """The neighbour did not answer, or not as it should."""
 
 
 class HttpClient:

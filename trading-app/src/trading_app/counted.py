@@ -3,8 +3,9 @@
 import msgspec
 from msgspec import Struct
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import Side
+from trading_app.unreachable import Unreachable
 
 
 class CountedTrade(Struct, frozen=True, gc=False):

@@ -5,8 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import MAX_SEQ
+from trading_app.unreachable import Unreachable
 
 
 class Cursor(Struct, frozen=True):

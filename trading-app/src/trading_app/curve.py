@@ -1,12 +1,14 @@
 """CURVE: the keys with which a publisher sends."""
 
 import logging
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import zmq
 from zmq.auth import load_certificate
 from zmq.utils import z85
+
+from trading_app.outlet import Keys
 
 _OWN = "client.key_secret"
 _SERVER = "server.key"
@@ -21,20 +23,13 @@ class CurveError(ValueError):
         return ". ".join(self.args)
 
 
-class Keys(NamedTuple):
-    """The publisher's own pair of keys and the sidecar's public key, in Z85."""
-
-    public: bytes
-    secret: bytes
-    server: bytes
-
-
-def load_keys(folder: Path) -> Keys:
+def load_keys(folder: str | PathLike[str]) -> Keys:
     """The keys in ``client.key_secret`` and ``server.key``.
 
     Raises:
         CurveError: the folder does not have them.
     """
+    folder = Path(folder)
     try:
         _, secret = _load(folder / _OWN)
         server, _ = _load(folder / _SERVER)
@@ -51,10 +46,11 @@ def load_keys(folder: Path) -> Keys:
     return Keys(public, secret, server)
 
 
-def warn_if_exposed(folder: Path) -> None:
+def warn_if_exposed(folder: str | PathLike[str]) -> None:
     """Log it where everyone on this machine can use the secret key."""
-    if (folder / _OWN).stat().st_mode & 0o007:
-        log.warning("every user of this machine can use %s: chmod 600 it", folder / _OWN)
+    path = Path(folder) / _OWN
+    if path.stat().st_mode & 0o007:
+        log.warning("every user of this machine can use %s: chmod 600 it", path)
 
 
 def _load(path: Path) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """The trades that the sidecar has not committed yet."""
 
 import logging
-import secrets
+import os
 import threading
 import time
 
@@ -9,7 +9,7 @@ from trading_app.chain import Chain, Storage
 from trading_app.counts import Counts
 from trading_app.losses import Losses, Status
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
-from trading_app.outbox import OutboxError
+from trading_app.outbox_error import OutboxError
 from trading_app.segment import Segment
 
 SEGMENT_BYTES = 4 << 20
@@ -247,4 +247,4 @@ class Journal:
 
 
 def _new_session() -> str:
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()

@@ -1,20 +1,22 @@
 """A folder of segments on disk, so that trades survive the process."""
 
-import errno
 import fcntl
 import logging
 import mmap
 import os
 import re
 import shutil
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
+from os import PathLike
 from pathlib import Path
 from typing import IO
 
-from trading_app import sqlite_outbox
-from trading_app.segment import Memory, Segment, gap_line, read_segments
+from trading_app.outbox_error import OutboxError, OutboxInUse, outbox_errors
+from trading_app.recovery import read_segments
+from trading_app.segment import Memory, Segment, gap_line
+
+__all__ = ["Outbox", "OutboxError", "OutboxInUse", "open_outbox"]
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +24,6 @@ _SEGMENT = re.compile(r"\d{12}\.journal")
 _TAKEN = "taken-"
 # Mapped into memory at once where the platform can, so that no trade waits for a page.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
-
-
-class OutboxError(Exception):
-    """An outbox that cannot be used, or cannot take a trade. The message names the path, the cause and the remedy."""
-
-
-class OutboxInUse(OutboxError):
-    """Another process holds the outbox."""
 
 
 class Outbox:
@@ -46,24 +40,21 @@ class Outbox:
         OutboxError: the folder cannot be used.
     """
 
-    def __init__(self, path: Path, others: list[Path] | None = None) -> None:
-        self.path = path
-        try:
+    def __init__(self, path: str | PathLike[str], others: Iterable[Path] = ()) -> None:
+        self.path = path = Path(path)
+        with outbox_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)
-        except BlockingIOError:
-            raise OutboxInUse(f"{path}: another publisher uses this outbox. Give each its own") from None
-        except OSError as error:
-            raise _unusable(path, error) from None
         try:
-            _open_folder(path)
-            self._flatten()
-            for other in others or []:
-                self._take_over(other)
-            self._flatten()
-        except (OSError, sqlite3.Error) as error:
+            with outbox_errors(path):
+                _open_folder(path)
+                self._flatten()
+                for other in others:
+                    self._take_over(other)
+                self._flatten()
+        except OutboxError:
             self.close()
-            raise _unusable(path, error) from None
+            raise
 
     def load(self) -> list[Segment]:
         """What earlier processes have left, oldest first.
@@ -71,10 +62,8 @@ class Outbox:
         Raises:
             OutboxError: a file cannot be read.
         """
-        try:
+        with outbox_errors(self.path):
             return [segment for path in _files(self.path) for segment in self._read(path)]
-        except OSError as error:
-            raise _unusable(self.path, error) from None
 
     def create(self, size: int) -> Segment:
         """An empty segment of ``size`` bytes, all of them allocated, behind all others.
@@ -82,7 +71,7 @@ class Outbox:
         Raises:
             OutboxError: there is no room.
         """
-        try:
+        with outbox_errors(self.path, size):
             path = self._next_path()
             with path.open("x+b") as file:
                 try:
@@ -91,8 +80,6 @@ class Outbox:
                 except OSError:
                     path.unlink()
                     raise
-        except OSError as error:
-            raise _unusable(self.path, error, size) from None
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment's file."""
@@ -143,15 +130,16 @@ class Outbox:
         """Move the segments of a folder that no process holds any more behind our own."""
         try:
             lock = _lock(other)
-        except OSError:  # in use, or not ours
+        except (OutboxInUse, OSError):
             return
         with lock:
             try:
-                _open_folder(other)
-                # In one step: two processes must not each have a part of a session.
-                other.rename(self.path / f"{_TAKEN}{other.name}")
-            except (OSError, sqlite3.Error) as error:
-                log.warning("%s: %s. Its trades stay there", other, error)
+                with outbox_errors(other):
+                    _open_folder(other)
+                    # One rename moves them all: a session must not be split between two processes.
+                    other.rename(self.path / f"{_TAKEN}{other.name}")
+            except OutboxError as error:
+                log.warning("%s. Its trades stay there", error)
 
     def _flatten(self) -> None:
         """Put the segments of folders that were taken over behind our own."""
@@ -197,6 +185,9 @@ def _open_folder(path: Path) -> None:
     """Make the folder, or migrate the SQLite outbox that an earlier version has left in its place."""
     migrated = path.with_name(f"{path.name}.new")
     if path.is_file():
+        # Few processes meet such a file, so only they import sqlite3.
+        from trading_app import sqlite_outbox  # noqa: PLC0415
+
         sqlite_outbox.migrate(path, migrated)
         path.unlink()
     # The SQLite file goes last but one: where it is gone, the migration was complete.
@@ -227,23 +218,13 @@ def _lock(path: Path) -> IO[bytes]:
     """Hold an outbox for this process, until it ends or closes what is returned.
 
     Raises:
-        BlockingIOError: another holds it.
+        OutboxInUse: another publisher holds it.
+        OSError: the lock file cannot be opened.
     """
     lock = path.with_name(f"{path.name}.lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise
+        raise OutboxInUse(f"{path}: another publisher uses this outbox. Give each its own") from None
     return lock
-
-
-def _unusable(path: Path, error: OSError | sqlite3.Error, size: int = 0) -> OutboxError:
-    if isinstance(error, sqlite3.Error):
-        return OutboxError(f"{path}: {error}. Move the file away, or use another path")
-    remedy = "Use a path that this user can write"
-    if error.errno == errno.ENOSPC:
-        remedy = f"Make room for {size:,} bytes" if size else "Make room"
-    elif error.errno in {errno.EMFILE, errno.ENFILE}:
-        remedy = "Raise the limit of open files (ulimit -n)"
-    return OutboxError(f"{path}: {error.strerror}. {remedy}")

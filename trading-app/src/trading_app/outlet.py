@@ -3,10 +3,9 @@
 import logging
 import sys
 import time
+from typing import NamedTuple
 
 import zmq
-
-from trading_app.curve import Keys
 
 REOPEN_SECONDS = 0.5
 # Frames in the socket. What waits there cannot be taken back when the journal rewinds.
@@ -16,6 +15,14 @@ _NOTABLE_FAILURES = 3
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 log = logging.getLogger(__name__)
+
+
+class Keys(NamedTuple):
+    """The publisher's own key pair and the sidecar's public key, encoded in Z85."""
+
+    public: bytes
+    secret: bytes
+    server: bytes
 
 
 class Outlet:

@@ -3,16 +3,15 @@
 import time
 import weakref
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import Self, SupportsFloat
 
+from trading_app.chain import Storage
 from trading_app.counts import Counts
-from trading_app.curve import load_keys, warn_if_exposed
 from trading_app.journal import Journal
 from trading_app.losses import Status
 from trading_app.messages import Side, Trade, check_price, check_qty, check_side, check_symbol
-from trading_app.outbox import Outbox
+from trading_app.outlet import Keys
 from trading_app.segment import Memory
 from trading_app.sender import EXIT_SECONDS, Sender
 
@@ -43,16 +42,13 @@ class TradePublisher:
         address: str,
         *,
         sidecar_url: str,
-        outbox: Outbox | Memory | str | PathLike[str] | None = None,
+        outbox: Storage | str | PathLike[str] | None = None,
         capacity: int = 1_000_000,
         curve: str | PathLike[str] | None = None,
     ) -> None:
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"the capacity must be a whole number above 0, not {capacity!r}")
-        keys = None
-        if curve is not None:
-            keys = load_keys(Path(curve))
-            warn_if_exposed(Path(curve))
+        keys = None if curve is None else _keys(curve)
         self._journal = Journal(_storage(outbox), capacity)
         try:
             self._sender = Sender(self._journal, address, sidecar_url, keys)
@@ -151,7 +147,22 @@ class TradePublisher:
         self.close()
 
 
-def _storage(outbox: Outbox | Memory | str | PathLike[str] | None) -> Outbox | Memory:
+# What only some publishers need is imported with the first of them, so that `import trading_app` takes little time.
+
+
+def _keys(folder: str | PathLike[str]) -> Keys:
+    from trading_app.curve import load_keys, warn_if_exposed  # noqa: PLC0415
+
+    keys = load_keys(folder)
+    warn_if_exposed(folder)
+    return keys
+
+
+def _storage(outbox: Storage | str | PathLike[str] | None) -> Storage:
     if outbox is None:
         return Memory()
-    return outbox if isinstance(outbox, Outbox | Memory) else Outbox(Path(outbox))
+    if not isinstance(outbox, str | PathLike):
+        return outbox
+    from trading_app.outbox import Outbox  # noqa: PLC0415
+
+    return Outbox(outbox)

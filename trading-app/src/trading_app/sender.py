@@ -12,12 +12,10 @@ from queue import Empty, SimpleQueue
 
 import zmq
 
-from trading_app.client import Unreachable
-from trading_app.cursor import CursorClient
-from trading_app.curve import Keys
 from trading_app.journal import Journal
-from trading_app.outbox import OutboxError
-from trading_app.outlet import Outlet
+from trading_app.outbox_error import OutboxError
+from trading_app.outlet import Keys, Outlet
+from trading_app.unreachable import Unreachable
 from trading_app.window import Frame, Window
 
 ASK_SECONDS = 0.05
@@ -48,6 +46,9 @@ class Sender:
     """
 
     def __init__(self, journal: Journal, address: str, sidecar_url: str, keys: Keys | None) -> None:
+        # http.client takes longer to import than the rest of the library: the first publisher imports it.
+        from trading_app.cursor import CursorClient  # noqa: PLC0415
+
         self._client = CursorClient(sidecar_url)
         self._outlet = Outlet(address, keys)
         self._where = f"trades go to {address}, {sidecar_url} is asked for them"

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from trading_app.messages import GapFill, Trade, decode, encode
+from trading_app.outbox_error import OutboxError
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +26,32 @@ def migrate(source: Path, folder: Path) -> None:
     A trade that breaks today's contract counts as lost.
 
     Raises:
-        sqlite3.Error: the source is damaged, or not an outbox.
+        OutboxError: the source is damaged, or not an outbox.
         OSError: there is no room.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as db:
-        rows = db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq")
-        number = 0
-        for session, trades in groupby(rows, key=itemgetter(0)):
-            for segment in _segments(session, [(seq, message) for _, seq, message in trades]):
-                number += 1
-                with (folder / f"{number:012}.journal").open("wb") as file:
-                    file.write(segment)
-                    file.flush()
-                    # The original is deleted next: a power cut must not leave neither.
-                    os.fsync(file.fileno())
+    try:
+        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as db:
+            for number, segment in enumerate(_all_segments(db), 1):
+                _write(folder / f"{number:012}.journal", segment)
+    except sqlite3.Error as error:
+        raise OutboxError(f"{source}: {error}. Move the file away, or use another path") from None
     log.info("%s: migrated to a folder of segments", source)
+
+
+def _all_segments(db: sqlite3.Connection) -> Iterator[bytes]:
+    rows = db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq")
+    for session, trades in groupby(rows, key=itemgetter(0)):
+        yield from _segments(session, [(seq, message) for _, seq, message in trades])
+
+
+def _write(path: Path, segment: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(segment)
+        file.flush()
+        # The SQLite file is deleted next, so the segment must be on the disk even after a power cut.
+        os.fsync(file.fileno())
 
 
 def _segments(session: str, trades: list[tuple[int, bytes]]) -> list[bytes]:

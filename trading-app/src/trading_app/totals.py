@@ -6,8 +6,9 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import SIDES, Side
+from trading_app.unreachable import Unreachable
 
 _MAX_METRICS = 16 * 1024 * 1024
 _BY_SIDE = {"trades_total": 0, "volume_total": 1, "notional_total": 2}
