@@ -237,7 +237,8 @@ class Image:
             if not arguments.startswith("--from"):
                 *names, target = arguments.split()
                 for name in names:
-                    copy(context / name, build / (name if target in {".", "./"} else target))
+                    source = context / name
+                    copy(source, build / target / source.name if target.endswith("/") else build / target)
         for command in self.dockerfile.build["RUN"]:
             ran = subprocess.run(
                 ["sh", "-ec", command],
@@ -299,7 +300,7 @@ def test_an_image_holds_all_that_its_program_needs_and_asks_it_for_its_health(pr
 @pytest.mark.parametrize("project", PROJECTS)
 def test_an_image_has_the_uv_of_the_lock_and_does_not_run_as_root(project: str) -> None:
     dockerfile = Dockerfile(project)
-    locked = (ROOT / "requirements-uv.txt").read_text().partition("uv==")[2].split()[0]
+    locked = (ROOT / "locks/uv.txt").read_text().partition("uv==")[2].split()[0]
     assert f"--from=ghcr.io/astral-sh/uv:{locked} " in dockerfile.build["COPY"][0]
     (user,) = dockerfile.final["USER"]
     assert int(user) > 0

@@ -42,7 +42,7 @@ def install(folder: Path, wheel: Path, extra: str = "") -> Path:
     """Make an environment that holds only the wheel and what it asks for, and return its ``bin``."""
     uv("venv", "--quiet", "--python", sys.executable, folder)
     wanted = f"{wheel.name.split('-')[0]}{extra} @ {wheel.as_uri()}"
-    locked = ROOT / "requirements-dev.txt"
+    locked = ROOT / "locks/dev.txt"
     uv("pip", "install", "--quiet", "--constraint", locked, wanted, VIRTUAL_ENV=str(folder))
     return folder / "bin"
 
