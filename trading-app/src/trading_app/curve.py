@@ -1,4 +1,4 @@
-"""CURVE: the keys with which a publisher sends."""
+"""Loads the CURVE keys of a publisher."""
 
 import logging
 from os import PathLike
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class CurveError(ValueError):
-    """The folder cannot be used. Its arguments are the cause and the remedy."""
+    """The folder does not hold usable keys. The arguments are the cause and the remedy."""
 
     def __str__(self) -> str:
         return ". ".join(self.args)
 
 
 def load_keys(folder: str | PathLike[str]) -> Keys:
-    """The keys in ``client.key_secret`` and ``server.key``.
+    """Return the keys in ``client.key_secret`` and ``server.key``.
 
     Raises:
-        CurveError: the folder does not have them.
+        CurveError: a file is missing or holds no such key.
     """
     folder = Path(folder)
     try:
@@ -47,14 +47,14 @@ def load_keys(folder: str | PathLike[str]) -> Keys:
 
 
 def warn_if_exposed(folder: str | PathLike[str]) -> None:
-    """Log it where everyone on this machine can use the secret key."""
+    """Log a warning if every user of this machine can use the secret key."""
     path = Path(folder) / _OWN
     if path.stat().st_mode & 0o007:
         log.warning("every user of this machine can use %s: chmod 600 it", path)
 
 
 def _load(path: Path) -> tuple[bytes, bytes]:
-    """Public and secret key, each empty where the file has none."""
+    """Return the public and the secret key of a file. A missing key is empty."""
     path.stat()
     try:
         public, secret = load_certificate(path)

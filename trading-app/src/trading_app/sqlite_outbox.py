@@ -1,4 +1,4 @@
-"""The outbox of versions before the journal: a SQLite file, read once."""
+"""Migrates the outbox of versions before the journal, a SQLite file."""
 
 import logging
 import os
@@ -21,13 +21,13 @@ _SEGMENT_BYTES = 4 << 20
 
 
 def migrate(source: Path, folder: Path) -> None:
-    """Write the trades of a SQLite outbox to segments in ``folder``, each under its session and number.
+    """Write the trades of a SQLite outbox to segments in ``folder``. Each keeps its session and number.
 
-    A trade that breaks today's contract counts as lost.
+    A trade that breaks the current contract counts as lost.
 
     Raises:
         OutboxError: the source is damaged, or not an outbox.
-        OSError: there is no room.
+        OSError: the disk has no room.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -70,6 +70,6 @@ def _line(session: str, seq: int, message: bytes) -> bytes:
         if isinstance(trade, Trade) and (trade.session, trade.seq) == (session, seq):
             return encode(trade) + b"\n"
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # the gap below tells of it
-    log.warning("session %s: trade %d breaks the contract, and counts as lost", session, seq)
+        pass
+    log.warning("session %s: trade %d breaks the contract and counts as lost", session, seq)
     return encode(GapFill(session, seq + 1)) + b"\n"
