@@ -68,8 +68,8 @@ class HttpClient:
             if connection.sock:
                 connection.sock.settimeout(connection.timeout)
             connection.request("GET", self._path + path)
-            response = connection.getresponse()
-            body = response.read(max_bytes + 1)
+            with connection.getresponse() as response:
+                body = response.read(max_bytes + 1)
         except BaseException:
             connection.close()
             raise

@@ -30,7 +30,7 @@ class FileError(Exception):
     """A file cannot be replayed. The message names the file and the line."""
 
 
-class Row(BaseModel):
+class TradeRow(BaseModel):
     """A line of a file: ``qty`` in units above 0, ``ts`` in Unix seconds, ``price`` per unit."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -62,7 +62,7 @@ def simulate(
         yield Order(number / rate, side, qty, symbol, prices[symbol] if symbol else None)
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[TradeRow]:
     """Return the trades of a ``.csv`` file with a header, or of a ``.jsonl`` file.
 
     Raises:
@@ -71,7 +71,7 @@ def read(path: Path) -> list[Row]:
     if path.suffix not in _FORMATS:
         raise FileError(f"{path}: not a .csv or .jsonl file")
     lines, validate = _FORMATS[path.suffix]
-    rows: list[Row] = []
+    rows: list[TradeRow] = []
     number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -98,18 +98,18 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(file, 1) if line.strip())
 
 
-_FORMATS: dict[str, tuple[Callable[[TextIO], Iterator[tuple[int, Any]]], Callable[[Any], Row]]] = {
-    ".csv": (_csv_lines, Row.model_validate_strings),
-    ".jsonl": (_json_lines, partial(Row.model_validate_json, strict=True)),
+_FORMATS: dict[str, tuple[Callable[[TextIO], Iterator[tuple[int, Any]]], Callable[[Any], TradeRow]]] = {
+    ".csv": (_csv_lines, TradeRow.model_validate_strings),
+    ".jsonl": (_json_lines, partial(TradeRow.model_validate_json, strict=True)),
 }
 
 
-def at_rate(rows: Iterable[Row], rate: float) -> Iterator[Order]:
+def at_rate(rows: Iterable[TradeRow], rate: float) -> Iterator[Order]:
     """Yield the rows as orders, ``rate`` per second."""
     return (Order(number / rate, row.side, row.qty, row.symbol, row.price) for number, row in enumerate(rows))
 
 
-def at_speed(rows: Sequence[Row], speed: float) -> Iterator[Order]:
+def at_speed(rows: Sequence[TradeRow], speed: float) -> Iterator[Order]:
     """Return the rows as orders with the intervals between their ``ts``, ``speed`` times as fast.
 
     Raises:

@@ -11,7 +11,7 @@ FRAME_BYTES = 64 << 10
 WINDOW_BYTES = 16 << 20
 
 
-class Position(NamedTuple):
+class ReadPosition(NamedTuple):
     """An offset in a segment, in bytes, and the number of the trade that begins there."""
 
     segment: Segment
@@ -25,13 +25,13 @@ class Frame(NamedTuple):
     data: bytes
     session: str
     next_seq: int
-    position: Position
+    position: ReadPosition
 
 
 class Window:
     """Reads a journal in frames. For use by the sending thread."""
 
-    _next_to_send: Position
+    _next_to_send: ReadPosition
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -85,7 +85,7 @@ class Window:
         self._bytes = 0
 
     def _send_from(self, segment: Segment) -> None:
-        self._next_to_send = Position(segment, segment.start, segment.first_seq)
+        self._next_to_send = ReadPosition(segment, segment.start, segment.first_seq)
         # The sidecar may miss earlier trades of the session, so a gap fill goes first.
         self._fill_gap = True
 
@@ -104,7 +104,7 @@ class Window:
         if offset < segment.end:
             data = segment.lines(offset, size)
             next_seq = seq + data.count(b"\n")
-            self._next_to_send = Position(segment, offset + len(data), next_seq)
+            self._next_to_send = ReadPosition(segment, offset + len(data), next_seq)
             return Frame(data, segment.session, next_seq, position)
         if not segment.next:
             return None
