@@ -230,3 +230,13 @@ def test_renumbering_works_after_trades_were_dropped() -> None:
     publisher.journal.renumber()
     publisher.window.rewind(publisher.session, next_seq=1)
     assert publisher.send() == list(range(1, held + 1))
+
+
+def test_renumbering_leaves_other_sessions_alone() -> None:
+    publisher = WindowedJournal()
+    (first,) = publisher.publish(1, ts=100.0)
+    (second,) = publisher.publish(1, ts=4e9)
+    publisher.journal.renumber()
+    assert publisher.journal.ends == {first.session: 2, publisher.session: 2}
+    assert publisher.session not in {first.session, second.session}
+    assert publisher.journal.pending == 2

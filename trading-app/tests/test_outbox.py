@@ -280,7 +280,10 @@ def sqlite_outbox(path: Path, messages: list[tuple[str, int, bytes]]) -> None:
             "CREATE TABLE trades (session TEXT, seq INTEGER, message BLOB, PRIMARY KEY (session, seq))"
             " STRICT, WITHOUT ROWID"
         )
+        # One transaction: a commit for each row would take seconds.
+        db.execute("BEGIN")
         db.executemany("INSERT INTO trades VALUES (?, ?, ?)", messages)
+        db.execute("COMMIT")
 
 
 def row(session: str, seq: int, **changes: object) -> tuple[str, int, bytes]:
@@ -311,7 +314,9 @@ def test_an_invalid_trade_in_a_sqlite_outbox_makes_a_gap(tmp_path: Path) -> None
 def test_an_interrupted_migration_starts_again(tmp_path: Path) -> None:
     sqlite_outbox(tmp_path / "bot", [row("one", 1)])
     (tmp_path / "bot.new").mkdir()
-    (tmp_path / "bot.new" / "000000000001.journal").write_bytes(b"torn")
+    for number in 1, 2:
+        leftover = encode(Trade("buy", 1.0, 100.0, "leftover", number)) + b"\n"
+        (tmp_path / "bot.new" / f"{number:012}.journal").write_bytes(leftover)
     journal = open_journal(tmp_path / "bot")
     assert sent_from(journal) == [("one", 1)]
     journal.close()
@@ -428,3 +433,64 @@ def test_a_deleted_folder_raises_an_outbox_error(tmp_path: Path) -> None:
     with pytest.raises(OutboxError, match="No such file or directory"):
         publish(journal, 3)
     kill(journal)
+
+
+def test_a_file_with_a_gap_is_deleted_only_with_its_last_trades(tmp_path: Path) -> None:
+    (tmp_path / "bot").mkdir()
+    lines = [encode(Trade("buy", 1.0, 100.0, "a", seq)) for seq in (1, 3)]
+    (tmp_path / "bot" / "000000000001.journal").write_bytes(b"\n".join(lines) + b"\n")
+    first = open_journal(tmp_path / "bot")
+    first.commit("a", 2)
+    first.tidy()
+    kill(first)
+    second = open_journal(tmp_path / "bot")
+    assert ("a", 3) in sent_from(second)
+    second.close()
+
+
+def test_a_segment_that_cannot_be_allocated_leaves_no_file(small_disk: Path) -> None:
+    outbox = Outbox(small_disk / "bot")
+    with pytest.raises(OutboxError, match=r"Make room for 10,000,000 bytes$"):
+        outbox.create(10_000_000)
+    assert files(small_disk / "bot") == []
+    outbox.close()
+
+
+def test_an_interrupted_takeover_comes_before_the_next_one(tmp_path: Path) -> None:
+    """Both takeovers are of a folder of the same name, and the first must not be in the way of the second."""
+    sessions = []
+    for destination in tmp_path / "feed" / "taken-feed-2", tmp_path / "feed-2":
+        left = open_journal(tmp_path / "left")
+        sessions.append(publish(left, 1))
+        left.close()
+        destination.parent.mkdir(exist_ok=True)
+        (tmp_path / "left").rename(destination)
+    journal = Journal(open_outbox(str(tmp_path), "feed"), 100)
+    assert sent_from(journal) == [(session, 1) for session in sessions]
+    journal.close()
+
+
+def test_a_large_sqlite_outbox_is_migrated_to_several_segments(tmp_path: Path) -> None:
+    sqlite_outbox(tmp_path / "bot", [row("one", seq, symbol="X" * 32) for seq in range(1, 36_000)])
+    kill(open_journal(tmp_path / "bot"))
+    assert len(files(tmp_path / "bot")) == 2
+    assert all(path.stat().st_size <= 4 << 20 for path in files(tmp_path / "bot"))
+
+
+def test_a_session_that_starts_where_another_ended_gets_its_gap_fill(tmp_path: Path) -> None:
+    (tmp_path / "bot").mkdir()
+    lines = [encode(Trade("buy", 1.0, 100.0, session, seq)) for session, seq in (("a", 1), ("a", 2), ("b", 3))]
+    (tmp_path / "bot" / "000000000001.journal").write_bytes(b"\n".join(lines) + b"\n")
+    journal = open_journal(tmp_path / "bot")
+    assert sent_from(journal) == [("a", 1), ("a", 2), ("b", "<3"), ("b", 3)]
+    journal.close()
+
+
+def test_a_smaller_capacity_drops_the_oldest_of_the_trades_left(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "bot", capacity=80)
+    session = publish(journal, 25)
+    kill(journal)
+    again = open_journal(tmp_path / "bot", capacity=8)
+    assert (again.pending, again.losses.count) == (5, 20)
+    assert sent_from(again) == [(session, "<21"), *((session, seq) for seq in range(21, 26))]
+    again.close()

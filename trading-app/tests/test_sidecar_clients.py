@@ -108,7 +108,15 @@ def test_an_invalid_cursor_raises_unreachable(url: str, monkeypatch: pytest.Monk
         CursorClient(url).ask("a")
 
 
-@pytest.mark.parametrize("body", ["hello", "trades_total{side=", ""], ids=["text", "truncated", "empty"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("hello", id="text"),
+        pytest.param("trades_total{side=", id="truncated"),
+        pytest.param("", id="empty"),
+        pytest.param("last_trade_ts_seconds 0\ntrades_lost_total 0\n", id="no trades_total"),
+    ],
+)
 def test_invalid_metrics_raise_unreachable(url: str, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setattr(FixedAnswer, "body", body)
     with pytest.raises(Unreachable, match=r"^the answer is not the sidecar's metrics: "):

@@ -76,6 +76,10 @@ class HttpClient:
         if len(body) > max_bytes:
             connection.close()
             raise Unreachable(f"the answer has more than {max_bytes:,} bytes")
+        # http.client raises nothing for a body that ends before its Content-Length.
+        if response.length:
+            connection.close()
+            raise Unreachable(f"the answer ends {response.length:,} bytes too early")
         if response.status != 200:
             raise Unreachable(f"status {response.status}: {body[:200].decode(errors='replace')}")
         return body.decode()
