@@ -4,7 +4,8 @@ import pytest
 
 from trading_app.journal import Journal
 from trading_app.messages import GapFill, Trade, decode
-from trading_app.segment import Memory
+from trading_app.outbox_error import OutboxError
+from trading_app.segment import Memory, Segment
 from trading_app.window import WINDOW_BYTES, Window
 
 DAY = 86_400.0
@@ -240,3 +241,24 @@ def test_renumbering_leaves_other_sessions_alone() -> None:
     assert publisher.journal.ends == {first.session: 2, publisher.session: 2}
     assert publisher.session not in {first.session, second.session}
     assert publisher.journal.pending == 2
+
+
+class LimitedMemory(Memory):
+    """Memory with room for seven segments."""
+
+    created = 0
+
+    def create(self, size: int) -> Segment:
+        if self.created == 7:
+            raise OutboxError("no room")
+        self.created += 1
+        return super().create(size)
+
+
+def test_renumbering_drops_the_trades_for_which_there_is_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(LimitedMemory(), capacity=16)
+    trades = [journal.append("buy", 1.0, 100.0) for _ in range(10)]
+    journal.renumber()
+    assert (journal.pending, journal.losses.count) == (4, 6)
+    assert [journal.status(trade) for trade in trades] == [*["waiting"] * 4, *["lost"] * 6]
+    assert caplog.messages == ["no room; 6 trades are dropped"]
