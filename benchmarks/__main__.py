@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import publish, receive, recover, report, scrape, visible
+from benchmarks import imports, publish, receive, recover, report, scrape, visible
 from benchmarks.emitters import EMITTERS
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.programs import NotInstalled
@@ -29,6 +29,7 @@ def measurements(plan: Plan) -> dict[str, Measurement]:
         for mode in visible.MODES:
             every[f"visible: {visible.row_of(rate, mode)}"] = partial(visible.measure, rate, mode)
     every["recover"] = recover.measure
+    every["imports"] = imports.measure
     every["scrape: sessions"] = scrape.measure_sessions
     every["scrape: trades"] = scrape.measure_trades
     every["scrape: symbols"] = scrape.measure_symbols

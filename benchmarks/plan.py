@@ -20,6 +20,8 @@ class Plan:
     symbols: tuple[int, ...] = (0, 100, 1_000)
     many: int = 10_000_000
     scrapes: int = 200
+    # Of each process that imports.
+    starts: int = 15
 
 
 FULL = Plan()
@@ -36,4 +38,5 @@ QUICK = Plan(
     symbols=(0, 100),
     many=200_000,
     scrapes=30,
+    starts=3,
 )

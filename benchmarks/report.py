@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import plots, publish, receive, recover, scrape, visible
+from benchmarks import imports, plots, publish, receive, recover, scrape, visible
 from benchmarks.results import Table
 from benchmarks.targets import targets
 
@@ -21,6 +21,7 @@ TABLES: tuple[Table, ...] = (
     scrape.BY_SESSIONS,
     scrape.BY_TRADES,
     scrape.BY_SYMBOLS,
+    imports.TABLE,
 )
 DOCS = Path(__file__).parents[1] / "docs"
 PACKAGES = (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks import publish, receive, recover, scrape, visible
+from benchmarks import imports, publish, receive, recover, scrape, visible
 from benchmarks.publish import BURST, SUSTAINED
 
 _SYMBOLS = "1 symbol", "100 symbols"
@@ -39,7 +39,7 @@ def targets() -> Iterator[str]:
     """A table of all, the missed ones first."""
     yield "| figure | to reach | measured | reached |"
     yield "| --- | --- | --- | --- |"
-    every = [*_calls(), *_rates(), *_delays(), *_recovery(), *_scrape()]
+    every = [*_calls(), *_rates(), *_delays(), *_recovery(), *_scrape(), *_imports()]
     yield from (target.markdown() for target in sorted(every, key=lambda target: target.reached))
 
 
@@ -101,6 +101,11 @@ def _scrape() -> Iterator[Target]:
 
     hundred = scrape.row_of_symbols(100)
     yield Target(f"scrape with {hundred}", 1e3 * scrape.BY_SYMBOLS.median(hundred, "time"), 20, "ms")
+
+
+def _imports() -> Iterator[Target]:
+    measured = 1e3 * imports.beyond_needed()
+    yield Target("import TradePublisher beyond pyzmq and msgspec", measured, 30, "ms")
 
 
 def _format(number: float) -> str:

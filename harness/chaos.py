@@ -25,7 +25,7 @@ from typing import Any, Self
 from harness.chaos_publisher import RECORD, Task, orders
 from harness.stack import ROOT, Prometheus, eventually, find_tool, free_port, get, make_keys
 from trading_app.publisher import TradePublisher
-from trading_app.segment import read_segments
+from trading_app.recovery import read_segments
 
 PUBLISHERS = 3
 SIDECARS = 4

@@ -50,7 +50,13 @@ def test_a_quick_run_has_every_figure_and_loses_nothing() -> None:
     assert {name: names.count(name) for name in CALLS} == dict.fromkeys(CALLS, 3)
     assert {name: names.count(name) for name in RECEIVERS} == dict.fromkeys(RECEIVERS, 2)
     assert names.count("collectd, statsd") == 2 or "collectd-core" in run.stdout
-    for name in "10,000/s, the thread never sleeps", "10,000 sessions", "200,000 trades", "200,000 waiting":
+    for name in (
+        "10,000/s, the thread never sleeps",
+        "10,000 sessions",
+        "200,000 trades",
+        "200,000 waiting",
+        "pyzmq and msgspec",
+    ):
         assert name in names
     assert all(all(row[1:]) for row in rows if row[0] in {*CALLS, *RECEIVERS})
     targets = [row for row in rows if len(row) == 4 and row[1].startswith("at ")]

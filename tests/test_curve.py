@@ -98,9 +98,9 @@ def test_an_allowed_publisher_is_counted(sidecar: Sidecar, keys: Path) -> None:
 @pytest.mark.parametrize(
     "wrong, cause",
     [
-        ("no keys", "CURVE is needed there, or it is no sidecar"),
-        ("unknown key", "this publisher's key is not allowed there"),
-        ("wrong server key", "another server key than server.key, no CURVE, or no sidecar"),
+        ("no keys", "it requires CURVE, or it is not a sidecar"),
+        ("unknown key", "the sidecar does not allow this publisher's key"),
+        ("wrong server key", "its key is not the one in server.key, it does not use CURVE, or it is not a sidecar"),
     ],
 )
 def test_a_publisher_with_wrong_keys_says_so_and_its_trades_wait(
@@ -118,8 +118,8 @@ def test_a_publisher_with_wrong_keys_says_so_and_its_trades_wait(
         assert eventually(lambda: sidecar.samples()["sidecar_refused_total"] >= 4)
         publisher.close(0)
         assert publisher.pending == 1
-    said = [line for line in caplog.messages if "does not take the connection" in line]
-    assert said == [f"{sidecar.address} does not take the connection; trades wait: {cause}"]
+    said = [line for line in caplog.messages if "refuses the connection" in line]
+    assert said == [f"{sidecar.address} refuses the connection: {cause}. Trades wait in the journal"]
     assert bought(sidecar) == 0
 
 

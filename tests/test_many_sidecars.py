@@ -158,7 +158,7 @@ def test_trades_that_go_to_one_sidecar_while_another_is_asked_wait_for_ever(
         publish(wrong, 10)
         assert eventually(lambda: counts(taking) == (10, 0))
         assert eventually(lambda: taking.samples()["sidecar_trades_duplicate_total"] >= 10), "it sends them again"
-        assert eventually(lambda: f"trades go to {taking.address}, {asked.url} is asked for them" in caplog.text)
+        assert eventually(lambda: f"trades go to {taking.address}; cursors come from {asked.url}" in caplog.text)
         assert (wrong.pending, wrong.lost) == (10, 0)
         assert counts(asked) == (0, 0)
         wrong.close(timeout=0)

@@ -18,6 +18,10 @@ print(*sorted(added))
 """
 
 
+# Modules that take long to import and that only the programs, an outbox, CURVE or the first publisher need.
+SLOW = {"asyncio", "email", "http.client", "pathlib", "sqlite3", "ssl", "urllib.parse", "zmq.auth"}
+
+
 def uv(*arguments: str | Path, **environ: str) -> None:
     program = tool("uv", "bin/setup installs it into .tools/uv")
     ran = subprocess.run(
@@ -75,3 +79,11 @@ def test_the_library_alone_needs_only_its_two_dependencies(wheels: dict[str, Pat
     programs = install(tmp_path / "venv", wheels["trading-app"])
     ran = subprocess.run([programs / "python", "-c", IMPORTED], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.split()) == (0, ["trading_app"]), ran.stderr
+
+
+def test_importing_the_library_imports_no_slow_module() -> None:
+    code = "import sys, trading_app; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(ran.stdout.split())
+    assert "trading_app.publisher" in imported
+    assert not imported & SLOW

@@ -27,7 +27,7 @@ export class TradePublisher {
 
   /** Trades go to `address`, `url` is asked for the cursor, `capacity` trades wait before the oldest are dropped. */
   constructor({ address = "tcp://localhost:5555", url = "http://localhost:8001", capacity = 1_000_000 } = {}) {
-    Object.assign(this, { url, capacity, where: `trades go to ${address}, ${url} is asked for them` });
+    Object.assign(this, { url, capacity, where: `trades go to ${address}; cursors come from ${url}` });
     // The socket takes nothing without a connection, and a send that would block fails: trades wait here.
     const heartbeat = { heartbeatInterval: 1_000, heartbeatTimeout: 3_000 };
     this.socket = new Push({ immediate: true, sendTimeout: 0, sendHighWaterMark: 16, linger: 1_000, ...heartbeat });

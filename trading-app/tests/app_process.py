@@ -1,4 +1,4 @@
-"""The real programs, run as processes, and what they need around them."""
+"""Runs the real programs as processes, with a sidecar to publish to."""
 
 import contextlib
 import itertools
@@ -42,7 +42,7 @@ trade_delivery_seconds_bucket{le="+Inf"} 4.0
 
 
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> Answer:
-    """The first true answer; the last one if none comes in time."""
+    """Return the first true answer, or the last answer after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (last := answer()) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -50,12 +50,15 @@ def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> A
 
 
 def free_port() -> int:
-    """A port that nobody holds, nor is given by this function in another process."""
+    """Return a port that is not in use. Concurrent processes get different ports."""
     return next(_free_ports)
 
 
 def _ports_of_this_process() -> Iterator[int]:
-    """Ports below those that the kernel gives to outgoing connections, of a block whose first this process holds."""
+    """Yield free ports of a block that this process reserves by binding its first port.
+
+    The block is below the range that the kernel uses for outgoing connections.
+    """
     with socket.socket() as first:
         while not _takes(first, start := random.randrange(20_000, 32_000, 100)):
             continue
@@ -98,7 +101,7 @@ class _StayHere(HTTPRedirectHandler):
 
 
 def request(url: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body, redirects not followed; status 0 while nobody answers."""
+    """Return status, headers and body without following redirects. The status is 0 if there is no answer."""
     try:
         with build_opener(_StayHere).open(Request(url, body, headers), timeout=10) as response:
             return response.status, dict(response.headers), response.read().decode()
@@ -109,10 +112,10 @@ def request(url: str, body: bytes | None = None, **headers: str) -> tuple[int, d
 
 
 class FakeSidecar:
-    """What a publisher sees of a sidecar: a socket that takes trades, an address that tells what is committed.
+    """The interface of a sidecar: a ZeroMQ socket that receives trades, and HTTP answers.
 
-    It comes and goes as a sidecar does. While ``commits`` it commits what arrives in sequence. ``metrics`` is what it
-    has counted, ``counted`` the trades it counted last, as they are in its answers.
+    `open` starts it and `close` stops it. While ``commits`` is true, it commits trades that arrive in sequence.
+    ``metrics`` and ``counted`` are its answers to ``/metrics`` and ``/trades``.
     """
 
     def __init__(self) -> None:
@@ -131,13 +134,13 @@ class FakeSidecar:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Settings of a program that publishes to it, with its outbox in memory, and neither Prometheus nor Grafana."""
-        nobody = f"http://127.0.0.1:{free_port()}"
+        """Settings of a program that publishes to it, without an outbox folder, Prometheus or Grafana."""
+        unused = f"http://127.0.0.1:{free_port()}"
         return {
             "WEBAPP_ZMQ_ADDR": self.address,
             "WEBAPP_SIDECAR_URL": self.url,
-            "WEBAPP_PROMETHEUS_URL": nobody,
-            "WEBAPP_GRAFANA_URL": nobody,
+            "WEBAPP_PROMETHEUS_URL": unused,
+            "WEBAPP_GRAFANA_URL": unused,
             "WEBAPP_OUTBOX": "",
         }
 
@@ -159,25 +162,25 @@ class FakeSidecar:
         assert bound.wait(10)
 
     def close(self) -> None:
-        """Be gone, as a process is that was killed."""
+        """Stop at once, like a killed process."""
         if self._open:
             self._open.close()
             self._open = None
 
     def receive(self, timeout: float = 10.0) -> dict[str, Any]:
-        """The next message.
+        """Return the next message.
 
         Raises:
-            queue.Empty: none came within ``timeout`` seconds.
+            queue.Empty: no message arrived within ``timeout`` seconds.
         """
         return self._arrived.get(timeout=timeout)
 
     def receive_all(self) -> list[dict[str, Any]]:
-        """What has come so far."""
+        """Return the messages that have arrived so far."""
         return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
     def is_silent(self) -> bool:
-        """Nothing comes for a while. A pause is all that can show it."""
+        """Whether no message arrives within 0.2 s. Only a pause can show that."""
         time.sleep(0.2)
         return self._arrived.empty()
 

@@ -1,3 +1,5 @@
+"""Fixtures of the tests of trading-app."""
+
 import signal
 from collections.abc import Iterator
 
@@ -5,18 +7,18 @@ import hypothesis
 import pytest
 from app_process import FakeSidecar
 
-# How long an example takes says something about the machine, not about the code.
+# The duration of an example depends on the machine, not on the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
-# A shell starts background jobs with Ctrl-C ignored, and the programs under test would inherit that.
+# Background jobs of a shell ignore SIGINT. Without a handler the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def absent() -> Iterator[FakeSidecar]:
-    """A sidecar that is not there yet."""
+    """A sidecar that is not running yet."""
     sidecar = FakeSidecar()
     yield sidecar
     sidecar.close()
@@ -24,6 +26,6 @@ def absent() -> Iterator[FakeSidecar]:
 
 @pytest.fixture
 def sidecar(absent: FakeSidecar) -> FakeSidecar:
-    """A sidecar that is there."""
+    """A running sidecar."""
     absent.open()
     return absent

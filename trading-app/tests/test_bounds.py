@@ -1,11 +1,11 @@
-"""What one client of the API can cost, and who may ask it."""
+"""The limits of a client of the API, and the requests that the API refuses."""
 
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -17,55 +17,72 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LIMIT = 64 * 1024
 
 
-class Api:
-    """A running API, as process and as address."""
+SETTINGS = {"WEBAPP_ALLOWED_HOSTS": "other.example, Trading.example", "WEBAPP_UI_URL": "https://desk.example/page"}
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+
+class Api:
+    """A running API: its process and its address."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
         self.port = port
         self.buy = f"http://127.0.0.1:{port}/trade/buy"
 
     @property
     def peak_memory(self) -> int:
-        """In bytes."""
+        """The highest resident memory so far, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-@pytest.fixture
-def start(sidecar: FakeSidecar, tmp_path: Path) -> Iterator[Callable[..., Api]]:
-    """Starts an API, whose output is in ``tmp_path``."""
-    started: list[Api] = []
-
-    def start(**settings: str) -> Api:
-        port = free_port()
-        environ = {**os.environ, **sidecar.environ, "PORT": str(port), **settings}
-        with (tmp_path / "output").open("w") as output:
-            process = subprocess.Popen(program("api"), env=environ, stdout=output, stderr=output, text=True)
-        started.append(Api(process, port))
-        assert eventually(lambda: request(f"http://127.0.0.1:{port}/openapi.json")[0] == 200)
-        return started[-1]
-
-    yield start
-    for api in started:
-        api.process.kill()
-        api.process.wait(20)
+@contextmanager
+def running(sidecar: FakeSidecar, output: Path) -> Iterator[Api]:
+    """Run an API that writes to the file ``output``."""
+    port = free_port()
+    environ = {**os.environ, **sidecar.environ, "PORT": str(port), **SETTINGS}
+    with output.open("wb") as file:
+        process = subprocess.Popen(program("api"), env=environ, stdout=file, stderr=file)
+    try:
+        assert eventually(lambda: request(f"http://127.0.0.1:{port}/openapi.json")[0] == 200, timeout=60)
+        yield Api(process, port)
+    finally:
+        process.kill()
+        process.wait(20)
 
 
-@pytest.fixture
-def api(start: Callable[..., Api]) -> Api:
-    return start()
+@pytest.fixture(scope="module")
+def sidecar() -> Iterator[FakeSidecar]:
+    """A running sidecar, shared by the tests of this module."""
+    sidecar = FakeSidecar()
+    sidecar.open()
+    yield sidecar
+    sidecar.close()
 
 
-def test_a_body_has_64_kib_at_most(api: Api, sidecar: FakeSidecar) -> None:
+@pytest.fixture(scope="module")
+def api(sidecar: FakeSidecar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running(sidecar, tmp_path_factory.mktemp("api") / "output") as api:
+        yield api
+
+
+def test_a_body_may_have_64_kib(api: Api, sidecar: FakeSidecar) -> None:
     assert request(api.buy, b'{"qty": 2}'.ljust(LIMIT), **JSON)[0] == 202
     assert sidecar.receive()["qty"] == 2.0
-    assert request(api.buy, b'{"qty": 2}'.ljust(LIMIT + 1), **JSON)[0] == 413
-    assert request(api.buy, b"qty=2&a=".ljust(LIMIT + 1, b"x"), **FORM)[0] == 413
-    assert sidecar.is_silent()
 
 
-def test_a_body_that_announces_its_size_is_refused_before_it_is_sent(api: Api) -> None:
+@pytest.mark.parametrize(
+    "headers, body",
+    [
+        pytest.param(JSON, b'{"qty": 2}'.ljust(LIMIT + 1), id="json"),
+        pytest.param(FORM, b"qty=2&a=".ljust(LIMIT + 1, b"x"), id="form"),
+    ],
+)
+def test_a_larger_body_is_refused(api: Api, sidecar: FakeSidecar, headers: dict[str, str], body: bytes) -> None:
+    assert request(api.buy, body, **headers)[0] == 413
+    assert_emits_nothing_else(api, sidecar)
+
+
+def test_a_body_with_a_large_content_length_is_refused_before_it_is_sent(api: Api) -> None:
     with closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         connection.putrequest("POST", "/trade/buy")
         connection.putheader("Content-Type", "application/json")
@@ -74,7 +91,7 @@ def test_a_body_that_announces_its_size_is_refused_before_it_is_sent(api: Api) -
         assert connection.getresponse().status == 413
 
 
-@pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize("media_type", ["application/json", "multipart/form-data; boundary=x"], ids=["json", "form"])
 def test_an_endless_body_does_not_fill_the_memory(api: Api, media_type: str) -> None:
     before = api.peak_memory
     head = f"POST /trade/buy HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nTransfer-Encoding: chunked"
@@ -88,26 +105,32 @@ def test_an_endless_body_does_not_fill_the_memory(api: Api, media_type: str) -> 
     assert api.peak_memory - before < 20e6
 
 
-def test_a_stop_does_not_wait_for_the_rest_of_a_body(api: Api, tmp_path: Path) -> None:
-    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+def test_a_stop_does_not_wait_for_the_rest_of_a_body(sidecar: FakeSidecar, tmp_path: Path) -> None:
+    with (
+        running(sidecar, tmp_path / "output") as api,
+        socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection,
+    ):
         connection.sendall(b"POST /trade/buy HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
         assert request(api.buy, b"{}", **JSON)[0] == 202
+        assert sidecar.receive()["qty"] == 1.0
         api.process.send_signal(signal.SIGTERM)
         api.process.wait(5)
     assert "Traceback" not in (tmp_path / "output").read_text()
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "application/jsonp", "", None])
-def test_only_json_and_forms_are_orders(api: Api, sidecar: FakeSidecar, media_type: str | None) -> None:
+def test_a_body_that_is_neither_json_nor_a_form_is_refused(
+    api: Api, sidecar: FakeSidecar, media_type: str | None
+) -> None:
     with closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         headers = {} if media_type is None else {"Content-Type": media_type}
         connection.request("POST", "/trade/buy", b'{"qty": 5}', headers)
         answer = connection.getresponse()
         assert (answer.status, b"send application/json" in answer.read()) == (415, True)
-    assert sidecar.is_silent()
+    assert_emits_nothing_else(api, sidecar)
 
 
-def test_no_body_at_all_needs_no_type(api: Api, sidecar: FakeSidecar) -> None:
+def test_a_request_without_a_body_needs_no_content_type(api: Api, sidecar: FakeSidecar) -> None:
     with closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         connection.request("POST", "/trade/buy")
         assert connection.getresponse().status == 202
@@ -115,26 +138,50 @@ def test_no_body_at_all_needs_no_type(api: Api, sidecar: FakeSidecar) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers, status",
+    "headers",
     [
-        ({}, 202),
-        ({"Origin": "http://127.0.0.1:PORT"}, 202),
-        ({"Origin": "https://desk.example"}, 202),
-        ({"Origin": "https://desk.example", "Sec-Fetch-Site": "cross-site"}, 202),
-        ({"Sec-Fetch-Site": "same-origin"}, 202),
-        ({"Sec-Fetch-Site": "none"}, 202),
-        ({"Origin": "http://127.0.0.1:1"}, 403),
-        ({"Origin": "http://desk.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 403),
-        ({"Host": "rebound.example"}, 421),
-        ({"Host": "trading.example:8000"}, 202),
-        ({"Host": "TRADING.example", "Origin": "http://TRADING.example"}, 202),
+        pytest.param({}, id="program"),
+        pytest.param({"Origin": "http://127.0.0.1:PORT"}, id="own origin"),
+        pytest.param({"Origin": "https://desk.example"}, id="the page"),
+        pytest.param({"Origin": "https://desk.example", "Sec-Fetch-Site": "cross-site"}, id="the page, cross-site"),
+        pytest.param({"Sec-Fetch-Site": "same-origin"}, id="same-origin"),
+        pytest.param({"Sec-Fetch-Site": "none"}, id="address bar"),
+        pytest.param({"Host": "trading.example:8000"}, id="allowed host"),
+        pytest.param({"Host": "TRADING.example", "Origin": "http://TRADING.example"}, id="allowed host, capitals"),
     ],
 )
-def test_own_pages_and_allowed_hosts_may_trade(start: Callable[..., Api], headers: dict[str, str], status: int) -> None:
-    settings = {"WEBAPP_ALLOWED_HOSTS": "other.example, Trading.example", "WEBAPP_UI_URL": "https://desk.example/page"}
-    api = start(**settings)
-    sent = {name: value.replace("PORT", str(api.port)) for name, value in headers.items()}
-    assert request(api.buy, b"{}", **JSON, **sent)[0] == status
+def test_the_page_and_allowed_hosts_may_trade(api: Api, sidecar: FakeSidecar, headers: dict[str, str]) -> None:
+    assert request(api.buy, b'{"qty": 6}', **JSON, **from_port(api, headers))[0] == 202
+    assert sidecar.receive()["qty"] == 6.0
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        pytest.param({"Origin": "http://127.0.0.1:1"}, 403, id="other port"),
+        pytest.param({"Origin": "http://desk.example"}, 403, id="other scheme"),
+        pytest.param({"Origin": "null"}, 403, id="opaque origin"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, 403, id="same-site"),
+        pytest.param(
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+            403,
+            id="form of another site",
+        ),
+        pytest.param({"Host": "rebound.example"}, 421, id="unknown host"),
+    ],
+)
+def test_other_web_sites_and_unknown_hosts_may_not_trade(
+    api: Api, sidecar: FakeSidecar, headers: dict[str, str], status: int
+) -> None:
+    assert request(api.buy, b"{}", **JSON, **from_port(api, headers))[0] == status
+    assert_emits_nothing_else(api, sidecar)
+
+
+def from_port(api: Api, headers: dict[str, str]) -> dict[str, str]:
+    return {name: value.replace("PORT", str(api.port)) for name, value in headers.items()}
+
+
+def assert_emits_nothing_else(api: Api, sidecar: FakeSidecar) -> None:
+    """The next trade to arrive is the one that is sent here, so the request before it emitted none."""
+    assert request(api.buy, b'{"qty": 8}', **JSON)[0] == 202
+    assert sidecar.receive()["qty"] == 8.0

@@ -1,4 +1,4 @@
-"""The HTTP client, asking real servers that do not behave."""
+"""The HTTP client, with real servers that misbehave."""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ TIMEOUT = 0.4
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server that sends ``start`` at once and ``then`` for ever, every ``pause`` seconds; gives its URL."""
+    """Start a server that sends ``start`` at once, then ``then`` every ``pause`` seconds; return its URL."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
     listening = socket.create_server(("127.0.0.1", 0))
@@ -59,24 +59,24 @@ def serve() -> Iterator[Serve]:
 @pytest.mark.parametrize(
     "start, then",
     [
-        (HEAD + b"\r\n", b"x"),
-        (HEAD, b"X-Slow: yes\r\n"),
-        (b"", b"H"),
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
-        (b"HTTP/1.0 200 OK\r\n\r\n", b"x"),
+        pytest.param(HEAD + b"\r\n", b"x", id="body"),
+        pytest.param(HEAD, b"X-Slow: yes\r\n", id="headers"),
+        pytest.param(b"", b"H", id="status line"),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", id="100 Continue"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", id="chunks"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\n", b"x", id="body without a length"),
     ],
 )
-def test_an_answer_that_trickles_ends_at_the_deadline(serve: Serve, start: bytes, then: bytes) -> None:
+def test_a_slow_answer_ends_at_the_deadline(serve: Serve, start: bytes, then: bytes) -> None:
     client = HttpClient(serve(start, then, pause=0.05), TIMEOUT)
     began = time.monotonic()
-    with pytest.raises(Unreachable, match="timed out"):
+    with pytest.raises(Unreachable, match=r"^timed out$"):
         client.get("/")
     assert time.monotonic() - began < 2 * TIMEOUT
     client.close()
 
 
-def test_a_connection_that_the_server_has_closed_is_opened_again() -> None:
+def test_a_connection_closed_by_the_server_is_reopened() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         client = HttpClient(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=10.0)
@@ -95,11 +95,11 @@ def test_a_connection_that_the_server_has_closed_is_opened_again() -> None:
         client.close()
 
 
-def test_a_server_that_is_not_there_is_unreachable_until_it_is() -> None:
+def test_a_server_is_unreachable_until_it_listens() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         client = HttpClient(f"http://127.0.0.1:{reserved.getsockname()[1]}", timeout=10.0)
-        with pytest.raises(Unreachable, match="Connection refused"):
+        with pytest.raises(Unreachable, match=r"^Connection refused$"):
             client.get("/")
         reserved.listen()
         server = threading.Thread(target=_answer, args=(reserved,))
@@ -116,28 +116,72 @@ def _answer(listening: socket.socket) -> None:
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
 
 
-def test_an_endless_answer_is_read_up_to_its_limit(serve: Serve) -> None:
+def test_an_endless_answer_is_cut_off_at_max_bytes(serve: Serve) -> None:
     client = HttpClient(serve(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 65536), timeout=10.0)
-    with pytest.raises(Unreachable, match="more than 100,000 bytes"):
+    with pytest.raises(Unreachable, match=r"^the answer has more than 100,000 bytes$"):
         client.get("/", max_bytes=100_000)
     client.close()
 
 
-def test_a_whole_answer_of_the_limit_is_taken(serve: Serve) -> None:
+def test_an_answer_of_exactly_max_bytes_is_accepted(serve: Serve) -> None:
     client = HttpClient(serve(HEAD + b"\r\n" + b"x" * 1000), timeout=10.0)
     assert client.get("/", max_bytes=1000) == "x" * 1000
     client.close()
 
 
-def test_an_answer_until_the_connection_ends_is_taken(serve: Serve) -> None:
+def test_an_answer_without_a_length_ends_with_the_connection(serve: Serve) -> None:
     client = HttpClient(serve(b"HTTP/1.0 200 OK\r\n\r\nhello"), timeout=10.0)
     assert client.get("/") == "hello"
     client.close()
 
 
-def test_a_sidecar_that_trickles_does_not_hold_up_close(serve: Serve) -> None:
+def test_a_slow_sidecar_does_not_delay_close(serve: Serve) -> None:
     publisher = TradePublisher("tcp://127.0.0.1:9", sidecar_url=serve(HEAD, b"X-Slow: yes\r\n", pause=0.05))
     publisher.publish("buy", 1.0)
     began = time.monotonic()
     publisher.close(timeout=0.5)
     assert time.monotonic() - began < 2.0
+
+
+def test_a_status_other_than_200_is_unreachable_with_the_start_of_the_body(serve: Serve) -> None:
+    body = b"x" * 1000
+    client = HttpClient(serve(b"HTTP/1.1 503 Busy\r\nContent-Length: 1000\r\n\r\n" + body), timeout=10.0)
+    with pytest.raises(Unreachable, match=f"^status 503: {'x' * 200}$"):
+        client.get("/")
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        pytest.param(b"hello\r\n\r\n", "hello", id="not HTTP"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\n\xff", "'utf-8' codec can't decode byte 0xff", id="not UTF-8"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", "the answer ends 8 bytes too early", id="truncated"
+        ),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_unreachable_with_a_reason(serve: Serve, answer: bytes, reason: str) -> None:
+    client = HttpClient(serve(answer), timeout=10.0)
+    with pytest.raises(Unreachable, match=f"^{reason}"):
+        client.get("/")
+    client.close()
+
+
+def test_the_path_of_the_url_precedes_the_path_of_the_request() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = HttpClient(f"http://127.0.0.1:{listening.getsockname()[1]}/sidecar/", timeout=10.0)
+        lines: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                lines.append(connection.recv(4096).partition(b"\r\n")[0])
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+        server = threading.Thread(target=answer)
+        server.start()
+        client.get("/metrics")
+        server.join()
+        client.close()
+    assert lines == [b"GET /sidecar/metrics HTTP/1.1"]

@@ -1,7 +1,8 @@
-"""Order flow: the program, and the files it reads."""
+"""trading-feed: the program, and the files it reads."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 from app_process import FakeSidecar, program, run
+from click.testing import CliRunner
 
+from trading_app.feed import main
 from trading_app.orders import FileError, at_speed, play, read, simulate
 from trading_app.publisher import TradePublisher
 
@@ -22,7 +25,7 @@ def summary(output: str) -> dict[str, Any]:
     return result
 
 
-def test_it_sends_as_many_as_told_and_sums_up(sidecar: FakeSidecar) -> None:
+def test_count_limits_the_flow_and_the_summary_adds_up(sidecar: FakeSidecar) -> None:
     ended = run("feed", "--rate", "5000", "--count", "300", **sidecar.environ)
     assert ended.returncode == 0, ended.stderr
     trades = sidecar.receive_all()
@@ -36,14 +39,14 @@ def test_it_sends_as_many_as_told_and_sums_up(sidecar: FakeSidecar) -> None:
         assert result["volume"][side] == pytest.approx(sum(quantities))
 
 
-def test_it_stops_when_told_the_time_and_keeps_its_rate(sidecar: FakeSidecar) -> None:
+def test_duration_limits_the_flow_and_the_rate_is_kept(sidecar: FakeSidecar) -> None:
     ended = run("feed", "--rate", "100", "--duration", "0.5", **sidecar.environ)
     assert summary(ended.stdout)["published"] == 50
     times = [trade["ts"] for trade in sidecar.receive_all()]
     assert times[-1] - times[0] >= 0.48
 
 
-def test_ctrl_c_stops_it_cleanly(sidecar: FakeSidecar) -> None:
+def test_ctrl_c_stops_the_flow_with_a_summary(sidecar: FakeSidecar) -> None:
     environ = {**os.environ, **sidecar.environ}
     with subprocess.Popen(program("feed", "--rate", "100"), env=environ, stdout=subprocess.PIPE, text=True) as process:
         sidecar.receive()
@@ -53,16 +56,12 @@ def test_ctrl_c_stops_it_cleanly(sidecar: FakeSidecar) -> None:
     assert summary(output)["published"] >= 1
 
 
-def test_trades_that_nobody_took_are_told(absent: FakeSidecar) -> None:
-    ended = run("feed", "--rate", "1000", "--count", "3", **absent.environ)
+def test_undelivered_trades_are_reported_and_sent_by_the_next_feed(absent: FakeSidecar, tmp_path: Path) -> None:
+    environ = {**absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
+    ended = run("feed", "--rate", "1000", "--count", "3", **environ)
     assert ended.returncode == 1
     assert summary(ended.stdout)["pending"] == 3
-    assert "has not committed 3 trades" in ended.stderr
-
-
-def test_trades_that_nobody_took_wait_for_the_next_feed(absent: FakeSidecar, tmp_path: Path) -> None:
-    environ = {**absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
-    run("feed", "--rate", "1000", "--count", "3", **environ)
+    assert "trading-feed: the sidecar has not committed 3 trades. Is it running?" in ended.stderr
     absent.open()
     ended = run("feed", "--rate", "1000", "--count", "1", **environ)
     assert ended.returncode == 0
@@ -70,7 +69,7 @@ def test_trades_that_nobody_took_wait_for_the_next_feed(absent: FakeSidecar, tmp
     assert len(absent.receive_all()) == 4
 
 
-def test_the_same_seed_makes_the_same_flow() -> None:
+def test_a_seed_makes_the_simulation_reproducible() -> None:
     def flow(seed: int) -> list[Any]:
         return list(islice(simulate(10.0, seed), 100))
 
@@ -84,25 +83,31 @@ def test_the_same_seed_makes_the_same_flow() -> None:
 @pytest.mark.parametrize(
     "name, text",
     [
-        ("trades.csv", "type,side,qty,ts,venue\ntrade,buy,2,100.5,X\ntrade,sell,0.5,101\n"),
-        ("trades.csv", "\ufeffqty,side,ts\r\n2,buy,100.5\r\n\r\n0.5,sell,101\r\n"),
-        (
-            "trades.jsonl",
+        pytest.param("t.csv", "type,side,qty,ts,venue\ntrade,buy,2,100.5,X\ntrade,sell,0.5,101\n", id="csv"),
+        pytest.param("t.csv", "\ufeffqty,side,ts\r\n2,buy,100.5\r\n\r\n0.5,sell,101\r\n", id="csv of Excel"),
+        pytest.param(
+            "t.jsonl",
             '{"type":"trade","side":"buy","qty":2,"ts":100.5,"venue":"X"}\n\n{"side":"sell","qty":0.5,"ts":101}',
+            id="jsonl",
         ),
     ],
 )
-def test_a_file_is_replayed(sidecar: FakeSidecar, tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_is_read_in_order_and_other_columns_are_ignored(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, newline="")
-    ended = run("feed", "--file", str(tmp_path / name), "--rate", "1000", **sidecar.environ)
+    assert [(row.side, row.qty, row.ts) for row in read(tmp_path / name)] == [("buy", 2, 100.5), ("sell", 0.5, 101)]
+
+
+def test_the_trades_of_a_file_are_published(sidecar: FakeSidecar, tmp_path: Path) -> None:
+    path = tmp_path / "trades.csv"
+    path.write_text("side,qty,symbol,price\nbuy,2,BTC-USD,64250.5\nsell,0.5,,\n")
+    ended = run("feed", "--file", str(path), "--rate", "1000", **sidecar.environ)
     assert ended.returncode == 0, ended.stderr
-    assert [(trade["side"], trade["qty"]) for trade in (sidecar.receive(), sidecar.receive())] == [
-        ("buy", 2),
-        ("sell", 0.5),
-    ]
+    first, second = sidecar.receive(), sidecar.receive()
+    assert [first[key] for key in ("side", "qty", "symbol", "price")] == ["buy", 2, "BTC-USD", 64250.5]
+    assert (second["side"], second["qty"]) == ("sell", 0.5)
 
 
-def test_a_replay_by_ts_keeps_the_distances(tmp_path: Path) -> None:
+def test_a_replay_by_ts_keeps_the_intervals(tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("side,qty,ts\nbuy,1,1000\nbuy,2,1001\nbuy,3,1005\n")
     assert [order.at for order in at_speed(read(path), 10)] == pytest.approx([0, 0.1, 0.5])
@@ -111,27 +116,37 @@ def test_a_replay_by_ts_keeps_the_distances(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, text, complaint",
     [
-        ("t.csv", "side,qty\nbuy,1\nbuy,0\n", "line 3: qty: Input should be greater than 0"),
-        ("t.csv", "side,qty\nbuy,-1\n", "line 2: qty"),
-        ("t.csv", "side,qty\nbuy,many\n", "line 2: qty"),
-        ("t.csv", "side,qty\nbuy,nan\n", "line 2: qty"),
-        ("t.csv", "side,qty\nbuy\n", "line 2: qty: Field required"),
-        ("t.csv", "buy,1\nsell,2\n", "line 2: side: Field required"),
-        ("t.csv", "side,qty\nshort,1\n", "line 2: side"),
-        ("t.jsonl", '{"side":"buy","qty":1}\n\n{"side":"buy","qty":"1"}\n', "line 3: qty"),
-        ("t.jsonl", '{"side":"buy","qty":true}\n', "line 1: qty"),
-        ("t.jsonl", '{"side":"buy"\n', "line 1: "),
-        ("t.jsonl", "[]\n", "line 1: "),
-        ("t.txt", "side,qty\nbuy,1\n", "neither a .csv nor a .jsonl file"),
+        pytest.param("t.csv", "side,qty\nbuy,1\nbuy,0\n", "line 3: qty: Input should be greater than 0", id="qty 0"),
+        pytest.param("t.csv", "side,qty\nbuy,-1\n", "line 2: qty: Input should be greater than 0", id="negative qty"),
+        pytest.param("t.csv", "side,qty\nbuy,many\n", "line 2: qty: Input should be a valid number", id="qty a word"),
+        pytest.param("t.csv", "side,qty\nbuy,nan\n", "line 2: qty: Input should be a finite number", id="qty nan"),
+        pytest.param("t.csv", "side,qty\nbuy,1e13\n", "line 2: qty: Input should be less than", id="qty too large"),
+        pytest.param("t.csv", "side,qty\nbuy\n", "line 2: qty: Field required", id="no qty"),
+        pytest.param("t.csv", "buy,1\nsell,2\n", "line 2: side: Field required", id="no header"),
+        pytest.param("t.csv", "side,qty\nshort,1\n", "line 2: side: Input should be 'buy'", id="unknown side"),
+        pytest.param("t.csv", "side,qty,symbol\nbuy,1,BTC USD\n", "line 2: symbol: String should match", id="symbol"),
+        pytest.param("t.csv", "side,qty,price\nbuy,1,-1\n", "line 2: price: Input should be greater", id="low price"),
+        pytest.param("t.csv", "side,qty,price\nbuy,1,1e13\n", "line 2: price: Input should be less", id="high price"),
+        pytest.param(
+            "t.jsonl",
+            '{"side":"buy","qty":1}\n\n{"side":"buy","qty":"1"}\n',
+            "line 3: qty: Input should be a valid number",
+            id="jsonl qty a string",
+        ),
+        pytest.param("t.jsonl", '{"side":"buy","qty":true}\n', "line 1: qty: Input should", id="jsonl qty a boolean"),
+        pytest.param("t.jsonl", '{"side":"buy"\n', "line 1: line: Invalid JSON", id="jsonl truncated"),
+        pytest.param("t.jsonl", "[]\n", "line 1: line: Input should be an object", id="jsonl array"),
+        pytest.param("t.txt", "side,qty\nbuy,1\n", "not a .csv or .jsonl file", id="other suffix"),
     ],
 )
-def test_a_file_with_a_bad_line_is_refused_whole(tmp_path: Path, name: str, text: str, complaint: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(FileError, match=complaint):
-        read(tmp_path / name)
+def test_a_file_with_an_invalid_line_is_refused(tmp_path: Path, name: str, text: str, complaint: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(FileError, match=f"^{re.escape(f'{path}: {complaint}')}"):
+        read(path)
 
 
-def test_a_bad_file_ends_the_program_with_one_line_and_nothing_sent(sidecar: FakeSidecar, tmp_path: Path) -> None:
+def test_an_invalid_file_ends_the_program_before_the_first_trade(sidecar: FakeSidecar, tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
     path.write_text("side,qty\nbuy,1\nbuy,zero\n")
     ended = run("feed", "--file", str(path), **sidecar.environ)
@@ -141,48 +156,50 @@ def test_a_bad_file_ends_the_program_with_one_line_and_nothing_sent(sidecar: Fak
     assert sidecar.is_silent()
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
     path.write_bytes(b"side,qty\nbuy,1\n\xff\xff,2\n")
-    with pytest.raises(FileError, match="utf-8"):
+    with pytest.raises(FileError, match=r"trades\.csv: after line \d: 'utf-8' codec can't decode"):
         read(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"trades.csv: No such file"):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"trades\.csv: No such file or directory$"):
         read(tmp_path / "trades.csv")
 
 
-def test_speed_needs_a_ts_in_every_line(tmp_path: Path) -> None:
+def test_speed_requires_ascending_ts_in_every_line(tmp_path: Path) -> None:
     path = tmp_path / "trades.csv"
     for last in "buy,2,", "buy,2,999":
         path.write_text(f"side,qty,ts\nbuy,1,1000\n{last}\n")
-        with pytest.raises(FileError, match="needs a ts"):
+        with pytest.raises(FileError, match=r"^--speed needs a ts in every line of the file, in ascending order$"):
             at_speed(read(path), 1.0)
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "arguments, complaint",
     [
-        ["--rate", "0"],
-        ["--rate", "nan"],
-        ["--rate", "inf"],
-        ["--duration", "1e400"],
-        ["--count", "0"],
-        ["--duration", "-1"],
-        ["--count", "1", "--duration", "1"],
-        ["--speed", "2"],
-        ["--file", "t.csv", "--speed", "2", "--rate", "1"],
-        ["--file", "t.csv", "--seed", "1"],
+        ("--rate 0", "'--rate': 0.0 is not in the range"),
+        ("--rate nan", "'--rate': 'nan' is not a number"),
+        ("--rate inf", "'--rate': inf is not in the range"),
+        ("--duration 1e400", "'--duration': inf is not in the range"),
+        ("--duration -1", "'--duration': -1.0 is not in the range"),
+        ("--count 0", "'--count': 0 is not in the range"),
+        ("--count 1 --duration 1", "--count and --duration exclude each other."),
+        ("--speed 2", "--speed requires --file, and excludes --rate."),
+        ("--file t.csv --speed 2 --rate 1", "--speed requires --file, and excludes --rate."),
+        ("--file t.csv --seed 1", "--seed applies to a simulation, not to --file."),
+        ("--file t.csv --symbols A", "--symbols applies to a simulation. A file has a column for them."),
+        ("--symbols BTC*USD", "'--symbols': the symbol must be 1 to 32 of"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(arguments: list[str]) -> None:
-    ended = run("feed", *arguments)
-    assert ended.returncode == 2
-    assert "Error: " in ended.stderr
+def test_invalid_options_are_refused(arguments: str, complaint: str) -> None:
+    ended = CliRunner().invoke(main, arguments.split())
+    assert ended.exit_code == 2
+    assert f"Error: {complaint}" in ended.output.replace("Invalid value for ", "")
 
 
-def test_a_flow_stops_between_two_orders(sidecar: FakeSidecar) -> None:
+def test_stop_ends_the_flow_between_two_orders(sidecar: FakeSidecar) -> None:
     stop = threading.Event()
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         flow = play(publisher, simulate(1000.0), stop)
@@ -191,7 +208,7 @@ def test_a_flow_stops_between_two_orders(sidecar: FakeSidecar) -> None:
         assert list(flow) == []
 
 
-def test_a_simulated_flow_has_the_symbols_it_is_told_and_prices_that_walk(sidecar: FakeSidecar) -> None:
+def test_a_simulation_has_a_price_for_each_symbol(sidecar: FakeSidecar) -> None:
     ended = run("feed", "--rate", "5000", "--count", "200", "--symbols", "BTC-USD, ETH-USD", **sidecar.environ)
     assert ended.returncode == 0, ended.stderr
     trades = sidecar.receive_all()
@@ -199,23 +216,3 @@ def test_a_simulated_flow_has_the_symbols_it_is_told_and_prices_that_walk(sideca
     prices = [trade["price"] for trade in trades if trade["symbol"] == "BTC-USD"]
     assert len(set(prices)) > len(prices) / 2
     assert all(90 < price < 110 for price in prices)
-
-
-def test_a_file_may_have_symbols_and_prices(tmp_path: Path) -> None:
-    path = tmp_path / "trades.csv"
-    path.write_text("side,qty,symbol,price\nbuy,1,BTC-USD,64250.5\nsell,2,,\n")
-    assert [(row.symbol, row.price) for row in read(path)] == [("BTC-USD", 64250.5), (None, None)]
-
-
-@pytest.mark.parametrize("line", ["buy,1e13,,", "buy,1,BTC USD,1", "buy,1,BTC,-1", "buy,1,BTC,1e13"])
-def test_a_file_with_a_trade_that_breaks_the_contract_is_refused(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "trades.csv"
-    path.write_text(f"side,qty,symbol,price\n{line}\n")
-    with pytest.raises(FileError, match=r"line 2: (qty|symbol|price): "):
-        read(path)
-
-
-def test_a_symbol_that_is_none_is_refused(absent: FakeSidecar) -> None:
-    ended = run("feed", "--symbols", "BTC USD", **absent.environ)
-    assert ended.returncode == 2
-    assert "the symbol must be 1 to 32 of" in ended.stderr

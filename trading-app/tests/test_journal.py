@@ -1,17 +1,18 @@
-"""The journal and the window over it: what is kept, what is sent next, what is sent again, what is lost."""
+"""The journal and its window: which trades are stored, sent, sent again, and lost."""
 
 import pytest
 
 from trading_app.journal import Journal
 from trading_app.messages import GapFill, Trade, decode
-from trading_app.segment import Memory
+from trading_app.outbox_error import OutboxError
+from trading_app.segment import Memory, Segment
 from trading_app.window import WINDOW_BYTES, Window
 
 DAY = 86_400.0
 
 
-class Publisher:
-    """A journal in memory with the window that a sending thread has."""
+class WindowedJournal:
+    """A journal in memory with its window, without a sending thread."""
 
     def __init__(self, capacity: int = 1_000_000) -> None:
         self.journal = Journal(Memory(), capacity)
@@ -21,7 +22,7 @@ class Publisher:
         return [self.journal.append("buy", 1.0, ts) for _ in range(count)]
 
     def send(self, frame_bytes: int = 65_536) -> list[int | str]:
-        """Send all there is: the numbers of the trades, and the gap fills as ``<new_seq``."""
+        """Send all trades. Return the number of each trade, and each gap fill as ``<new_seq``."""
         sent: list[int | str] = []
         while frame := self.window.next_frame(frame_bytes):
             messages = map(decode, frame.data.splitlines())
@@ -37,15 +38,15 @@ class Publisher:
         return self.journal.newest[0]
 
 
-def test_trades_are_numbered_from_1_in_a_session_of_the_journals_own() -> None:
-    publisher, other = Publisher(), Publisher()
+def test_each_journal_numbers_trades_from_1_in_its_own_session() -> None:
+    publisher, other = WindowedJournal(), WindowedJournal()
     assert [trade.seq for trade in publisher.publish(3)] == [1, 2, 3]
     assert publisher.session != other.session
     assert len(publisher.session) >= 16
 
 
 def test_trades_are_sent_once_and_in_order() -> None:
-    publisher = Publisher()
+    publisher = WindowedJournal()
     publisher.publish(3)
     assert publisher.send() == [1, 2, 3]
     assert publisher.send() == []
@@ -55,7 +56,7 @@ def test_trades_are_sent_once_and_in_order() -> None:
 
 
 def test_a_frame_holds_as_many_whole_trades_as_fit() -> None:
-    publisher = Publisher()
+    publisher = WindowedJournal()
     publisher.publish(1000)
     frames = []
     while frame := publisher.window.next_frame():
@@ -64,14 +65,14 @@ def test_a_frame_holds_as_many_whole_trades_as_fit() -> None:
     assert all(len(frame) <= 65_536 and frame.endswith(b"}\n") for frame in frames)
 
 
-def test_a_trade_that_is_larger_than_a_frame_is_sent_by_itself() -> None:
-    publisher = Publisher()
+def test_a_trade_larger_than_a_frame_is_sent_alone() -> None:
+    publisher = WindowedJournal()
     publisher.publish(2)
     assert publisher.send(frame_bytes=1) == [1, 2]
 
 
-def test_what_is_committed_makes_room_and_what_is_not_is_sent_again() -> None:
-    publisher = Publisher()
+def test_a_rewind_sends_uncommitted_trades_again() -> None:
+    publisher = WindowedJournal()
     publisher.publish(4)
     publisher.send(frame_bytes=1)
     publisher.commit(3)
@@ -83,8 +84,8 @@ def test_what_is_committed_makes_room_and_what_is_not_is_sent_again() -> None:
     assert publisher.window.is_empty
 
 
-def test_a_cursor_that_does_not_move_is_no_news() -> None:
-    publisher = Publisher()
+def test_commit_reports_whether_the_cursor_moved() -> None:
+    publisher = WindowedJournal()
     publisher.publish(3)
     assert publisher.journal.commit(publisher.session, 3)
     assert not publisher.journal.commit(publisher.session, 3)
@@ -93,8 +94,8 @@ def test_a_cursor_that_does_not_move_is_no_news() -> None:
     assert publisher.journal.pending == 1
 
 
-def test_a_sidecar_that_expects_an_earlier_trade_than_is_held_is_told_of_the_gap() -> None:
-    publisher = Publisher()
+def test_a_gap_fill_is_sent_to_a_sidecar_that_expects_an_earlier_trade() -> None:
+    publisher = WindowedJournal()
     publisher.publish(5)
     publisher.send(frame_bytes=1)
     publisher.commit(4)
@@ -102,8 +103,8 @@ def test_a_sidecar_that_expects_an_earlier_trade_than_is_held_is_told_of_the_gap
     assert publisher.send() == ["<4", 4, 5]
 
 
-def test_a_window_that_is_full_waits_for_commits() -> None:
-    publisher = Publisher()
+def test_a_full_window_waits_for_commits() -> None:
+    publisher = WindowedJournal()
     publisher.publish(200_000)
     sent = publisher.send()
     assert publisher.window.is_full
@@ -113,8 +114,8 @@ def test_a_window_that_is_full_waits_for_commits() -> None:
     assert publisher.send()[0] == len(sent) + 1
 
 
-def test_a_full_journal_drops_its_oldest_segment_and_says_how_many_trades_that_were() -> None:
-    publisher = Publisher(capacity=16)
+def test_a_full_journal_drops_its_oldest_segment_and_counts_the_trades() -> None:
+    publisher = WindowedJournal(capacity=16)
     trades = publisher.publish(17)
     assert (publisher.journal.pending, publisher.journal.losses.count) == (15, 2)
     assert [publisher.journal.status(trade) for trade in trades[1:3]] == ["lost", "waiting"]
@@ -122,8 +123,8 @@ def test_a_full_journal_drops_its_oldest_segment_and_says_how_many_trades_that_w
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 7, 8, 9, 100])
-def test_a_journal_holds_what_its_capacity_says_and_never_drops_the_newest(capacity: int) -> None:
-    publisher = Publisher(capacity)
+def test_a_journal_holds_up_to_its_capacity_and_keeps_the_newest(capacity: int) -> None:
+    publisher = WindowedJournal(capacity)
     for number in range(1, 3 * capacity + 1):
         (trade,) = publisher.publish(1)
         journal = publisher.journal
@@ -132,8 +133,8 @@ def test_a_journal_holds_what_its_capacity_says_and_never_drops_the_newest(capac
         assert journal.status(trade) == "waiting"
 
 
-def test_a_gap_is_told_once_however_many_segments_are_dropped() -> None:
-    publisher = Publisher(capacity=8)
+def test_one_gap_fill_covers_all_dropped_segments() -> None:
+    publisher = WindowedJournal(capacity=8)
     publisher.publish(30)
     publisher.journal.tidy()
     assert publisher.send() == ["<23", *range(23, 31)]
@@ -144,8 +145,8 @@ def test_a_gap_is_told_once_however_many_segments_are_dropped() -> None:
     assert publisher.send() == ["<28", *range(28, 36)]
 
 
-def test_memory_of_dropped_and_of_committed_trades_is_freed() -> None:
-    publisher = Publisher(capacity=80)
+def test_dropped_and_committed_trades_free_memory() -> None:
+    publisher = WindowedJournal(capacity=80)
     publisher.publish(80)
     full = publisher.journal.counts.bytes
     for _ in range(10):
@@ -157,8 +158,8 @@ def test_memory_of_dropped_and_of_committed_trades_is_freed() -> None:
     assert publisher.journal.counts.bytes <= full / 5
 
 
-def test_what_was_dropped_after_it_was_sent_makes_a_gap_only_if_it_did_not_arrive() -> None:
-    publisher = Publisher(capacity=8)
+def test_trades_dropped_after_sending_make_a_gap_only_if_they_did_not_arrive() -> None:
+    publisher = WindowedJournal(capacity=8)
     publisher.publish(8)
     publisher.send()
     publisher.publish(1)
@@ -168,8 +169,8 @@ def test_what_was_dropped_after_it_was_sent_makes_a_gap_only_if_it_did_not_arriv
     assert publisher.send() == ["<2", *range(2, 10)]
 
 
-def test_a_trade_waits_until_it_is_delivered_or_lost() -> None:
-    publisher = Publisher(capacity=2)
+def test_the_status_of_a_trade_is_waiting_delivered_or_lost() -> None:
+    publisher = WindowedJournal(capacity=2)
     first, second, third = publisher.publish(3)
     status = publisher.journal.status
     assert [status(trade) for trade in (first, second, third)] == ["lost", "waiting", "waiting"]
@@ -177,8 +178,8 @@ def test_a_trade_waits_until_it_is_delivered_or_lost() -> None:
     assert [status(trade) for trade in (first, second, third)] == ["lost", "delivered", "waiting"]
 
 
-def test_after_a_day_without_commits_a_new_session_begins_and_the_old_one_is_delivered_first() -> None:
-    publisher = Publisher()
+def test_a_new_session_begins_after_a_day_without_commits() -> None:
+    publisher = WindowedJournal()
     (first,) = publisher.publish(1, ts=100.0)
     (later,) = publisher.publish(1, ts=4e9)
     assert later.session != first.session
@@ -189,15 +190,15 @@ def test_after_a_day_without_commits_a_new_session_begins_and_the_old_one_is_del
     assert publisher.journal.is_idle
 
 
-def test_a_session_ends_before_its_numbers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_session_begins_before_the_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trading_app.journal.MAX_SEQ", 20)
-    trades = Publisher(capacity=100).publish(100)
+    trades = WindowedJournal(capacity=100).publish(100)
     assert max(trade.seq for trade in trades) <= 20
     assert len({(trade.session, trade.seq) for trade in trades}) == 100
 
 
-def test_trades_of_a_session_that_somebody_else_has_moved_on_are_numbered_again() -> None:
-    publisher = Publisher()
+def test_renumbering_moves_pending_trades_to_a_new_session() -> None:
+    publisher = WindowedJournal()
     trades = publisher.publish(5)
     publisher.send(frame_bytes=1)
     publisher.commit(3)
@@ -215,18 +216,51 @@ def test_trades_of_a_session_that_somebody_else_has_moved_on_are_numbered_again(
     assert publisher.journal.is_idle
 
 
-def test_a_journal_that_is_closed_refuses_trades() -> None:
-    publisher = Publisher()
+def test_a_closed_journal_refuses_trades() -> None:
+    publisher = WindowedJournal()
     publisher.journal.close()
     with pytest.raises(RuntimeError, match="the publisher is closed"):
         publisher.publish(1)
 
 
-def test_trades_are_numbered_again_after_an_overflow_too() -> None:
-    publisher = Publisher(capacity=16)
+def test_renumbering_works_after_trades_were_dropped() -> None:
+    publisher = WindowedJournal(capacity=16)
     publisher.publish(40)
     publisher.journal.tidy()
     held = publisher.journal.pending
     publisher.journal.renumber()
     publisher.window.rewind(publisher.session, next_seq=1)
     assert publisher.send() == list(range(1, held + 1))
+
+
+def test_renumbering_leaves_other_sessions_alone() -> None:
+    publisher = WindowedJournal()
+    (first,) = publisher.publish(1, ts=100.0)
+    (second,) = publisher.publish(1, ts=4e9)
+    publisher.journal.renumber()
+    assert publisher.journal.ends == {first.session: 2, publisher.session: 2}
+    assert publisher.session not in {first.session, second.session}
+    assert publisher.journal.pending == 2
+
+
+class LimitedMemory(Memory):
+    """Memory with room for nine segments."""
+
+    created = 0
+
+    def create(self, size: int) -> Segment:
+        if self.created == 9:
+            raise OutboxError("no room")
+        self.created += 1
+        return super().create(size)
+
+
+def test_renumbering_drops_the_trades_for_which_there_is_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(LimitedMemory(), capacity=16)
+    trades = [journal.append("buy", 1.0, 100.0) for _ in range(16)]
+    journal.renumber()
+    kept, dropped = journal.pending, journal.losses.count
+    assert kept + dropped == 16
+    assert dropped > 0
+    assert [journal.status(trade) for trade in trades] == [*["waiting"] * kept, *["lost"] * dropped]
+    assert caplog.messages == [f"no room; {dropped} trades are dropped"]

@@ -1,4 +1,4 @@
-"""A publisher as a target of Prometheus: in any application, and in the programs."""
+"""The metrics of a publisher, in any application and in the programs."""
 
 import os
 import re
@@ -35,8 +35,8 @@ def shown(registry: CollectorRegistry) -> tuple[float | None, ...]:
     return tuple(registry.get_sample_value(name) for name in names)
 
 
-def test_the_library_alone_needs_pyzmq_and_msgspec_only() -> None:
-    """What the programs need besides is installed here, and the library does not import it."""
+def test_the_library_imports_only_pyzmq_and_msgspec() -> None:
+    """The dependencies of the programs are installed too, but the library does not import them."""
     required = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in requires("trading-app") or []}
     code = "import sys, trading_app; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -44,7 +44,7 @@ def test_the_library_alone_needs_pyzmq_and_msgspec_only() -> None:
     assert required & set(ran.stdout.split()) == {"msgspec"}
 
 
-def test_a_publisher_shows_what_it_published_and_what_waits(sidecar: FakeSidecar) -> None:
+def test_metrics_show_published_and_pending_trades(sidecar: FakeSidecar) -> None:
     sidecar.commits = False
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         registry = registry_of(publisher)
@@ -60,7 +60,7 @@ def test_a_publisher_shows_what_it_published_and_what_waits(sidecar: FakeSidecar
         assert eventually(lambda: shown(registry) == (3, 0, 0))
 
 
-def test_dropped_trades_are_lost_and_do_not_wait(absent: FakeSidecar) -> None:
+def test_dropped_trades_are_lost_and_not_pending(absent: FakeSidecar) -> None:
     with TradePublisher(absent.address, sidecar_url=absent.url, capacity=80) as publisher:
         registry = registry_of(publisher)
         for _ in range(85):
@@ -72,7 +72,7 @@ def test_dropped_trades_are_lost_and_do_not_wait(absent: FakeSidecar) -> None:
         publisher.close(timeout=0)
 
 
-def test_what_an_earlier_process_left_waits_and_was_not_published_here(absent: FakeSidecar, tmp_path: Path) -> None:
+def test_trades_of_an_earlier_process_are_pending_but_not_published(absent: FakeSidecar, tmp_path: Path) -> None:
     outbox = tmp_path / "outbox"
     with TradePublisher(absent.address, sidecar_url=absent.url, outbox=outbox) as earlier:
         for _ in range(5):
@@ -85,8 +85,8 @@ def test_what_an_earlier_process_left_waits_and_was_not_published_here(absent: F
         publisher.close(timeout=0)
 
 
-def test_trades_that_are_numbered_again_were_published_once(sidecar: FakeSidecar) -> None:
-    """Somebody else has used the session, so the publisher goes on in a new one."""
+def test_renumbered_trades_count_as_published_once(sidecar: FakeSidecar) -> None:
+    """After another publisher has used its session, a publisher continues in a new one."""
     sidecar.commits = False
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         registry = registry_of(publisher)
@@ -102,7 +102,7 @@ def test_trades_that_are_numbered_again_were_published_once(sidecar: FakeSidecar
         assert shown(registry) == (5, 0, 0)
 
 
-def test_publishers_of_one_process_are_summed_up(absent: FakeSidecar) -> None:
+def test_metrics_are_sums_over_publishers(absent: FakeSidecar) -> None:
     with (
         TradePublisher(absent.address, sidecar_url=absent.url) as first,
         TradePublisher(absent.address, sidecar_url=absent.url) as second,
@@ -115,15 +115,15 @@ def test_publishers_of_one_process_are_summed_up(absent: FakeSidecar) -> None:
         second.close(timeout=0)
 
 
-def test_a_closed_publisher_still_shows_its_totals(sidecar: FakeSidecar) -> None:
+def test_a_closed_publisher_keeps_its_totals(sidecar: FakeSidecar) -> None:
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         registry = registry_of(publisher)
         publisher.publish("buy")
     assert shown(registry) == (1, 0, 0)
 
 
-def test_every_scrape_adds_up_while_threads_publish(sidecar: FakeSidecar) -> None:
-    """Published is what was delivered and what waits, in each of them."""
+def test_each_scrape_is_consistent_while_threads_publish(sidecar: FakeSidecar) -> None:
+    """No scrape shows more pending than published trades, and no counter decreases."""
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         registry = registry_of(publisher)
         threads = [threading.Thread(target=lambda: [publisher.publish("buy") for _ in range(2_000)]) for _ in range(2)]
@@ -146,14 +146,14 @@ def test_every_scrape_adds_up_while_threads_publish(sidecar: FakeSidecar) -> Non
 
 @pytest.fixture(scope="module", params=["api", "ui"])
 def target(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of the metrics of a program that publishes nothing."""
+    """The address of the metrics of a program that has not published a trade."""
     with running(request.param, FakeSidecar()) as url:
         yield f"{url}/metrics"
 
 
 @contextmanager
 def running(module: str, sidecar: FakeSidecar) -> Iterator[str]:
-    """The address of a program that runs."""
+    """Run a program, and yield its address."""
     port = free_port()
     process = subprocess.Popen(program(module), env={**os.environ, **sidecar.environ, "PORT": str(port)})
     try:
@@ -172,7 +172,7 @@ def scrape(url: str, accept: str = "") -> tuple[int, str, str]:
     return status, headers.get("content-type", ""), body
 
 
-def test_a_program_serves_its_publisher_from_the_start(target: str) -> None:
+def test_a_program_serves_metrics_from_the_start(target: str) -> None:
     status, content_type, body = scrape(target)
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     samples = {
@@ -186,7 +186,7 @@ def test_a_program_serves_its_publisher_from_the_start(target: str) -> None:
     assert "_created" not in body
 
 
-def test_openmetrics_says_since_when_a_program_counts(target: str) -> None:
+def test_openmetrics_has_the_start_of_each_counter(target: str) -> None:
     status, content_type, body = scrape(target, OPENMETRICS)
     assert (status, content_type.partition(";")[0]) == (200, "application/openmetrics-text")
     lines = dict(line.rsplit(" ", 1) for line in body.splitlines() if line[0] != "#")
@@ -196,17 +196,17 @@ def test_openmetrics_says_since_when_a_program_counts(target: str) -> None:
     assert body.endswith("# EOF\n")
 
 
-def test_a_program_is_no_target_for_other_web_sites(target: str) -> None:
+def test_other_web_sites_cannot_read_the_metrics(target: str) -> None:
     assert request(target, Host="rebound.example")[0] == 421
     assert request(target, Origin="http://elsewhere.example")[0] == 403
 
 
-def test_an_accept_header_that_makes_no_sense_gets_the_text_format(target: str) -> None:
+def test_an_invalid_accept_header_gets_the_text_format(target: str) -> None:
     status, content_type, _ = scrape(target, "application/openmetrics-text;version=x")
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
-def test_the_api_counts_what_is_posted(sidecar: FakeSidecar) -> None:
+def test_the_api_counts_posted_trades(sidecar: FakeSidecar) -> None:
     with running("api", sidecar) as url:
         assert request(f"{url}/trade/buy", b"{}", **JSON)[0] == 202
         assert "publisher_trades_total 1.0\n" in scrape(f"{url}/metrics")[2]

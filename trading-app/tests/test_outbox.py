@@ -1,4 +1,4 @@
-"""The outbox: trades that outlive the process, in a folder that one process holds at a time."""
+"""The outbox: a folder that one process holds at a time, with trades that survive the process."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def publish(journal: Journal, count: int) -> str:
 
 
 def sent_from(journal: Journal) -> list[tuple[str, int | str]]:
-    """Send all there is: session and number of each trade, and the gap fills as ``<new_seq``."""
+    """Send all trades. Return the session and number of each trade, and each gap fill as ``<new_seq``."""
     window, sent = Window(journal), list[tuple[str, int | str]]()
     while frame := window.next_frame():
         for message in map(decode, frame.data.splitlines()):
@@ -41,13 +41,13 @@ def sent_from(journal: Journal) -> list[tuple[str, int | str]]:
 
 
 def descriptors() -> int:
-    """Open file descriptors; 0 where the system does not tell."""
+    """The number of open file descriptors; 0 on systems without /proc."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def kill(journal: Journal) -> None:
-    """Leave files and lock as a killed process does."""
+    """Leave the files and release the lock, like a killed process."""
     journal.disown("killed")
 
 
@@ -55,7 +55,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.journal"))
 
 
-def test_trades_are_there_for_the_next_process_under_their_session(tmp_path: Path) -> None:
+def test_the_next_process_finds_the_trades_under_their_session(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "deep" / "bot")
     session = publish(journal, 4)
     journal.close()
@@ -68,7 +68,7 @@ def test_trades_are_there_for_the_next_process_under_their_session(tmp_path: Pat
     assert files(tmp_path / "deep" / "bot") == []
 
 
-def test_what_is_committed_of_an_earlier_session_leaves_the_window(tmp_path: Path) -> None:
+def test_committed_trades_of_an_earlier_session_leave_the_window(tmp_path: Path) -> None:
     earlier = open_journal(tmp_path / "bot")
     old = publish(earlier, 3)
     earlier.close()
@@ -84,7 +84,7 @@ def test_what_is_committed_of_an_earlier_session_leaves_the_window(tmp_path: Pat
     journal.close()
 
 
-def test_a_killed_process_leaves_its_trades(tmp_path: Path) -> None:
+def test_trades_survive_a_killed_process(tmp_path: Path) -> None:
     script = f"""
 import pathlib, time
 from trading_app.journal import Journal
@@ -106,20 +106,20 @@ time.sleep(60)
     journal.close()
 
 
-def test_what_is_committed_is_deleted(tmp_path: Path) -> None:
+def test_committed_segments_are_deleted(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "bot", capacity=80)
     session = publish(journal, 75)
     before = files(tmp_path / "bot")
     journal.commit(session, 61)
     journal.tidy()
-    # Ten trades a file: six are gone, the spare one is new.
+    # A file holds ten trades: six files are deleted, and the spare one is new.
     assert len(set(before) - set(files(tmp_path / "bot"))) == 6
     journal.commit(session, 76)
     journal.close()
     assert files(tmp_path / "bot") == []
 
 
-def test_a_dropped_trade_does_not_come_back_with_the_file(tmp_path: Path) -> None:
+def test_dropped_trades_are_not_sent_after_a_restart(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "bot", capacity=8)
     session = publish(journal, 12)
     journal.tidy()
@@ -129,7 +129,7 @@ def test_a_dropped_trade_does_not_come_back_with_the_file(tmp_path: Path) -> Non
     again.close()
 
 
-def test_the_gap_of_a_session_that_was_dropped_whole_survives_a_kill(tmp_path: Path) -> None:
+def test_the_gap_of_a_completely_dropped_session_survives_a_kill(tmp_path: Path) -> None:
     first = open_journal(tmp_path / "bot", capacity=8)
     old = publish(first, 8)
     kill(first)
@@ -142,7 +142,7 @@ def test_the_gap_of_a_session_that_was_dropped_whole_survives_a_kill(tmp_path: P
     third.close()
 
 
-def test_a_line_that_a_crash_has_torn_is_cut_off(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "bot")
     session = publish(journal, 3)
     kill(journal)
@@ -155,7 +155,7 @@ def test_a_line_that_a_crash_has_torn_is_cut_off(tmp_path: Path) -> None:
     again.close()
 
 
-def test_lines_that_never_reached_the_disk_make_a_gap(tmp_path: Path) -> None:
+def test_lines_missing_in_the_middle_make_a_gap(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "bot")
     session = publish(journal, 6)
     kill(journal)
@@ -171,8 +171,8 @@ def test_lines_that_never_reached_the_disk_make_a_gap(tmp_path: Path) -> None:
     assert files(tmp_path / "bot") == []
 
 
-@pytest.mark.parametrize("content", [b"", bytes(4096), b"my shopping list\n" * 100])
-def test_a_segment_without_trades_is_deleted(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", bytes(4096), b"my shopping list\n" * 100], ids=["empty", "zeros", "text"])
+def test_a_segment_file_without_trades_is_deleted(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bot").mkdir()
     (tmp_path / "bot" / "000000000001.journal").write_bytes(content)
     journal = open_journal(tmp_path / "bot")
@@ -181,14 +181,14 @@ def test_a_segment_without_trades_is_deleted(tmp_path: Path, content: bytes) -> 
     assert files(tmp_path / "bot") == []
 
 
-def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "bot").mkdir()
     (tmp_path / "bot" / "notes.txt").write_text("mine")
     open_journal(tmp_path / "bot").close()
     assert (tmp_path / "bot" / "notes.txt").read_text() == "mine"
 
 
-def test_programs_of_one_name_have_outboxes_of_their_own_and_inherit_what_is_left(tmp_path: Path) -> None:
+def test_programs_of_one_name_have_separate_outboxes_and_take_over_those_left(tmp_path: Path) -> None:
     journals = [Journal(open_outbox(str(tmp_path), name), 100) for name in ("feed", "feed", "ui")]
     sessions = [publish(journal, 2) for journal in journals]
     for journal in journals:
@@ -200,7 +200,9 @@ def test_programs_of_one_name_have_outboxes_of_their_own_and_inherit_what_is_lef
     assert not (tmp_path / "feed-2").exists()
 
 
-def test_a_left_over_that_cannot_be_read_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outbox_that_cannot_be_taken_over_stays_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "feed-2").write_text("my shopping list\n" * 100)
     (tmp_path / "feed-4.lock").mkdir()
     (tmp_path / "feed-4").mkdir()
@@ -208,14 +210,17 @@ def test_a_left_over_that_cannot_be_read_is_left_alone(tmp_path: Path, caplog: p
     publish(journal, 1)
     journal.close()
     assert (tmp_path / "feed-2").read_text().startswith("my shopping list")
-    assert any("feed-2" in message for message in caplog.messages)
+    (line,) = caplog.messages[:1]
+    assert line == (
+        f"{tmp_path}/feed-2: file is not a database. Move the file away, or use another path. Its trades stay there"
+    )
 
 
-def test_without_a_folder_the_outbox_is_in_memory() -> None:
+def test_without_a_folder_trades_stay_in_memory() -> None:
     assert isinstance(open_outbox("", "ui"), Memory)
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutboxError, match=r"WEBAPP_OUTBOX=.*file/outbox.*Use a path that this user can write"):
         open_outbox(str(tmp_path / "file" / "outbox"), "ui")
@@ -223,18 +228,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
+    """The path of a file system of 2 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        reason = "a small disk takes Linux and root"
+        reason = "mounting a small disk requires Linux and root"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_on_a_full_disk_a_trade_is_refused_and_the_next_is_taken_once_there_is_room(small_disk: Path) -> None:
+def test_a_full_disk_refuses_trades_until_there_is_room(small_disk: Path) -> None:
     # A segment takes about 0.5 MiB.
     journal = open_journal(small_disk / "bot", capacity=8_000)
     session = publish(journal, 1)
@@ -250,7 +255,7 @@ def test_on_a_full_disk_a_trade_is_refused_and_the_next_is_taken_once_there_is_r
     journal.close()
 
 
-def test_on_a_disk_that_is_full_at_the_start_old_trades_are_sent_and_new_ones_refused(small_disk: Path) -> None:
+def test_a_disk_full_at_the_start_still_sends_old_trades(small_disk: Path) -> None:
     journal = open_journal(small_disk / "bot", 8_000)
     session = publish(journal, 3)
     journal.close()
@@ -259,7 +264,7 @@ def test_on_a_disk_that_is_full_at_the_start_old_trades_are_sent_and_new_ones_re
             file.write(bytes(4096))
     again = open_journal(small_disk / "bot", 8_000)
     assert sent_from(again) == [(session, 1), (session, 2), (session, 3)]
-    with pytest.raises(OutboxError, match="No space left"):
+    with pytest.raises(OutboxError, match=r"No space left on device\. Make room for [\d,]+ bytes$"):
         publish(again, 1)
     again.commit(session, 4)
     again.tidy()
@@ -268,14 +273,17 @@ def test_on_a_disk_that_is_full_at_the_start_old_trades_are_sent_and_new_ones_re
 
 
 def sqlite_outbox(path: Path, messages: list[tuple[str, int, bytes]]) -> None:
-    """An outbox as versions before the journal wrote it."""
+    """Write an outbox like the versions before the journal did."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(
             "CREATE TABLE trades (session TEXT, seq INTEGER, message BLOB, PRIMARY KEY (session, seq))"
             " STRICT, WITHOUT ROWID"
         )
+        # One transaction: a commit for each row would take seconds.
+        db.execute("BEGIN")
         db.executemany("INSERT INTO trades VALUES (?, ?, ?)", messages)
+        db.execute("COMMIT")
 
 
 def row(session: str, seq: int, **changes: object) -> tuple[str, int, bytes]:
@@ -295,7 +303,7 @@ def test_a_sqlite_outbox_is_migrated_once(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_trade_of_a_sqlite_outbox_that_breaks_the_contract_makes_a_gap(tmp_path: Path) -> None:
+def test_an_invalid_trade_in_a_sqlite_outbox_makes_a_gap(tmp_path: Path) -> None:
     rows = [row("one", 1), row("one", 2, qty=1e308), row("one", 3), row("two", 1, ts=-1.0)]
     sqlite_outbox(tmp_path / "bot", rows)
     journal = open_journal(tmp_path / "bot")
@@ -303,16 +311,18 @@ def test_a_trade_of_a_sqlite_outbox_that_breaks_the_contract_makes_a_gap(tmp_pat
     journal.close()
 
 
-def test_a_migration_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
+def test_an_interrupted_migration_starts_again(tmp_path: Path) -> None:
     sqlite_outbox(tmp_path / "bot", [row("one", 1)])
     (tmp_path / "bot.new").mkdir()
-    (tmp_path / "bot.new" / "000000000001.journal").write_bytes(b"torn")
+    for number in 1, 2:
+        leftover = encode(Trade("buy", 1.0, 100.0, "leftover", number)) + b"\n"
+        (tmp_path / "bot.new" / f"{number:012}.journal").write_bytes(leftover)
     journal = open_journal(tmp_path / "bot")
     assert sent_from(journal) == [("one", 1)]
     journal.close()
 
 
-def test_a_migration_that_was_interrupted_at_its_end_is_completed(tmp_path: Path) -> None:
+def test_a_migration_interrupted_in_its_last_step_is_completed(tmp_path: Path) -> None:
     (tmp_path / "bot.new").mkdir()
     trade = Trade("buy", 1.0, 100.0, "one", 1)
     (tmp_path / "bot.new" / "000000000001.journal").write_bytes(encode(trade) + b"\n")
@@ -323,14 +333,14 @@ def test_a_migration_that_was_interrupted_at_its_end_is_completed(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bot", "bot.lock"]
 
 
-def test_a_sqlite_outbox_of_an_ended_process_is_taken_over(tmp_path: Path) -> None:
+def test_a_sqlite_outbox_left_by_another_process_is_taken_over(tmp_path: Path) -> None:
     sqlite_outbox(tmp_path / "feed-2", [row("one", 1)])
     journal = Journal(open_outbox(str(tmp_path), "feed"), 100)
     assert sent_from(journal) == [("one", 1)]
     journal.close()
 
 
-def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_outbox_is_refused_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "bot"
     path.write_text("my shopping list\n" * 100)
     with pytest.raises(OutboxError, match=r"bot: file is not a database\. Move the file away"):
@@ -339,31 +349,31 @@ def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path: Path) -> N
 
 
 class SlowOutbox(Outbox):
-    """An outbox that hands a segment to another thread only when it is told to."""
+    """An outbox that keeps the thread ``preparing`` waiting in `create` until ``released`` is set."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.asked, self.told = threading.Event(), threading.Event()
+        self.creating, self.released = threading.Event(), threading.Event()
 
     def create(self, size: int) -> Segment:
         segment = super().create(size)
         if threading.current_thread().name == "preparing":
-            self.asked.set()
-            assert self.told.wait(10)
+            self.creating.set()
+            assert self.released.wait(10)
         return segment
 
 
-def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades(tmp_path: Path) -> None:
+def test_segments_created_by_two_threads_are_in_the_order_of_their_trades(tmp_path: Path) -> None:
     outbox = SlowOutbox(tmp_path / "bot")
     journal = Journal(outbox, capacity=80)
     session = publish(journal, 1)
     preparing = threading.Thread(target=journal.tidy, name="preparing")
     preparing.start()
-    assert outbox.asked.wait(10)
+    assert outbox.creating.wait(10)
     publishing = threading.Thread(target=publish, args=(journal, 25))
     publishing.start()
-    publishing.join(0.2)  # it may wait for the segment that is being made
-    outbox.told.set()
+    publishing.join(0.2)  # It may wait for the segment that is being created.
+    outbox.released.set()
     preparing.join(10)
     publishing.join(10)
     publish(journal, 25)
@@ -373,7 +383,7 @@ def test_segments_that_two_threads_need_at_once_are_in_the_order_of_their_trades
     again.close()
 
 
-def test_a_takeover_that_was_interrupted_is_completed(tmp_path: Path) -> None:
+def test_an_interrupted_takeover_is_completed(tmp_path: Path) -> None:
     left = Journal(open_outbox(str(tmp_path), "feed"), 80)
     session = publish(left, 25)
     left.close()
@@ -385,7 +395,7 @@ def test_a_takeover_that_was_interrupted_is_completed(tmp_path: Path) -> None:
     assert not (tmp_path / "own" / "taken-feed").exists()
 
 
-def test_a_migration_interrupted_at_its_end_is_found_by_a_takeover(tmp_path: Path) -> None:
+def test_a_takeover_completes_an_interrupted_migration(tmp_path: Path) -> None:
     (tmp_path / "feed-2.new").mkdir()
     trade = Trade("buy", 1.0, 100.0, "one", 1)
     (tmp_path / "feed-2.new" / "000000000001.journal").write_bytes(encode(trade) + b"\n")
@@ -394,7 +404,7 @@ def test_a_migration_interrupted_at_its_end_is_found_by_a_takeover(tmp_path: Pat
     journal.close()
 
 
-def test_what_a_crash_loop_leaves_takes_little_room_and_no_descriptors(tmp_path: Path) -> None:
+def test_segments_left_by_a_crash_loop_take_little_room_and_no_descriptors(tmp_path: Path) -> None:
     for _ in range(5):
         journal = open_journal(tmp_path / "bot")
         publish(journal, 1)
@@ -407,7 +417,7 @@ def test_what_a_crash_loop_leaves_takes_little_room_and_no_descriptors(tmp_path:
     again.close()
 
 
-def test_a_line_whose_session_is_damaged_makes_a_gap(tmp_path: Path) -> None:
+def test_a_line_with_an_invalid_session_makes_a_gap(tmp_path: Path) -> None:
     (tmp_path / "bot").mkdir()
     lines = [encode(Trade("buy", 1.0, 100.0, session, seq)) for session, seq in (("a", 1), ("a/b", 2), ("a", 3))]
     (tmp_path / "bot" / "000000000001.journal").write_bytes(b"\n".join(lines) + b"\n")
@@ -416,10 +426,71 @@ def test_a_line_whose_session_is_damaged_makes_a_gap(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_an_outbox_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+def test_a_deleted_folder_raises_an_outbox_error(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "bot", capacity=8)
     publish(journal, 1)
     shutil.rmtree(tmp_path / "bot")
     with pytest.raises(OutboxError, match="No such file or directory"):
         publish(journal, 3)
     kill(journal)
+
+
+def test_a_file_with_a_gap_is_deleted_only_with_its_last_trades(tmp_path: Path) -> None:
+    (tmp_path / "bot").mkdir()
+    lines = [encode(Trade("buy", 1.0, 100.0, "a", seq)) for seq in (1, 3)]
+    (tmp_path / "bot" / "000000000001.journal").write_bytes(b"\n".join(lines) + b"\n")
+    first = open_journal(tmp_path / "bot")
+    first.commit("a", 2)
+    first.tidy()
+    kill(first)
+    second = open_journal(tmp_path / "bot")
+    assert ("a", 3) in sent_from(second)
+    second.close()
+
+
+def test_a_segment_that_cannot_be_allocated_leaves_no_file(small_disk: Path) -> None:
+    outbox = Outbox(small_disk / "bot")
+    with pytest.raises(OutboxError, match=r"Make room for 10,000,000 bytes$"):
+        outbox.create(10_000_000)
+    assert files(small_disk / "bot") == []
+    outbox.close()
+
+
+def test_an_interrupted_takeover_comes_before_the_next_one(tmp_path: Path) -> None:
+    """Both takeovers are of a folder of the same name, and the first must not be in the way of the second."""
+    sessions = []
+    for destination in tmp_path / "feed" / "taken-feed-2", tmp_path / "feed-2":
+        left = open_journal(tmp_path / "left")
+        sessions.append(publish(left, 1))
+        left.close()
+        destination.parent.mkdir(exist_ok=True)
+        (tmp_path / "left").rename(destination)
+    journal = Journal(open_outbox(str(tmp_path), "feed"), 100)
+    assert sent_from(journal) == [(session, 1) for session in sessions]
+    journal.close()
+
+
+def test_a_large_sqlite_outbox_is_migrated_to_several_segments(tmp_path: Path) -> None:
+    sqlite_outbox(tmp_path / "bot", [row("one", seq, symbol="X" * 32) for seq in range(1, 36_000)])
+    kill(open_journal(tmp_path / "bot"))
+    assert len(files(tmp_path / "bot")) == 2
+    assert all(path.stat().st_size <= 4 << 20 for path in files(tmp_path / "bot"))
+
+
+def test_a_session_that_starts_where_another_ended_gets_its_gap_fill(tmp_path: Path) -> None:
+    (tmp_path / "bot").mkdir()
+    lines = [encode(Trade("buy", 1.0, 100.0, session, seq)) for session, seq in (("a", 1), ("a", 2), ("b", 3))]
+    (tmp_path / "bot" / "000000000001.journal").write_bytes(b"\n".join(lines) + b"\n")
+    journal = open_journal(tmp_path / "bot")
+    assert sent_from(journal) == [("a", 1), ("a", 2), ("b", "<3"), ("b", 3)]
+    journal.close()
+
+
+def test_a_smaller_capacity_drops_the_oldest_of_the_trades_left(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "bot", capacity=80)
+    session = publish(journal, 25)
+    kill(journal)
+    again = open_journal(tmp_path / "bot", capacity=8)
+    assert (again.pending, again.losses.count) == (5, 20)
+    assert sent_from(again) == [(session, "<21"), *((session, seq) for seq in range(21, 26))]
+    again.close()

@@ -1,5 +1,6 @@
-"""The publisher: it never waits for the sidecar, and every trade arrives, in sequence, until it is committed."""
+"""`TradePublisher`: it never waits for the sidecar, and sends each trade until it is committed."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -37,9 +38,9 @@ def test_the_quantity_is_1_unless_given(sidecar: FakeSidecar) -> None:
         assert publisher.publish("sell").qty == 1.0
 
 
-def test_words_and_numbers_of_other_types_are_taken_for_what_they_mean(sidecar: FakeSidecar) -> None:
+def test_subclasses_of_str_and_other_number_types_are_accepted(sidecar: FakeSidecar) -> None:
     class Word(str):
-        """As a data frame has them."""
+        """A subclass of str, like the strings of a data frame."""
 
     with publisher_to(sidecar) as publisher:
         publisher.publish(Word("sell"), 2)  # type: ignore[arg-type]
@@ -47,7 +48,7 @@ def test_words_and_numbers_of_other_types_are_taken_for_what_they_mean(sidecar: 
     assert (message["side"], message["qty"]) == ("sell", 2.0)
 
 
-def test_a_trade_waits_until_it_is_committed(sidecar: FakeSidecar) -> None:
+def test_a_trade_is_pending_until_it_is_committed(sidecar: FakeSidecar) -> None:
     sidecar.commits = False
     with publisher_to(sidecar) as publisher:
         trade = publisher.publish("buy")
@@ -59,7 +60,7 @@ def test_a_trade_waits_until_it_is_committed(sidecar: FakeSidecar) -> None:
         assert (publisher.pending, publisher.status(trade)) == (0, "delivered")
 
 
-def test_trades_wait_while_the_sidecar_is_away_and_go_in_order_once_it_is_there(absent: FakeSidecar) -> None:
+def test_trades_published_before_the_sidecar_starts_arrive_in_order(absent: FakeSidecar) -> None:
     with publisher_to(absent) as publisher:
         for qty in range(1, 2001):
             publisher.publish("buy", qty)
@@ -70,29 +71,29 @@ def test_trades_wait_while_the_sidecar_is_away_and_go_in_order_once_it_is_there(
     assert [trade["qty"] for trade in absent.receive_all()] == list(range(1, 2001))
 
 
-def test_what_is_not_committed_is_sent_again(sidecar: FakeSidecar) -> None:
+def test_uncommitted_trades_are_sent_again(sidecar: FakeSidecar) -> None:
     sidecar.commits = False
     with publisher_to(sidecar) as publisher:
         for _ in range(3):
             publisher.publish("buy")
         assert [sidecar.receive()["seq"] for _ in range(3)] == [1, 2, 3]
-        sidecar.commits = True  # as a sidecar that has lost what it had received
+        sidecar.commits = True  # It lost the trades that it had received.
         assert publisher.flush()
     assert [trade["seq"] for trade in sidecar.receive_all()] == [1, 2, 3]
 
 
-# One may come while a callback of the garbage collector runs, which cannot pass it on.
+# An interrupt may arrive during a callback of the garbage collector, which cannot raise it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("capacity", [1_000_000, 10])
-def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar, capacity: int) -> None:
+@pytest.mark.parametrize("capacity", [1_000_000, 10], ids=["room for all", "full journal"])
+def test_a_publisher_survives_an_interrupt_at_any_point(sidecar: FakeSidecar, capacity: int) -> None:
     published, interrupts = [], 0
-    # So that the small outbox is full.
+    # Without commits, the small journal is always full.
     sidecar.commits = capacity > 10
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with publisher_to(sidecar, capacity=capacity) as publisher:
             for number in range(300):
-                # One may come while ZeroMQ's own code runs, which keeps it to itself.
+                # An interrupt may arrive in code of ZeroMQ, which swallows it.
                 deadline = time.monotonic() + 0.05
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 1e-4 + number * 1e-6)
@@ -113,7 +114,7 @@ def test_ctrl_c_at_any_step_leaves_a_publisher_that_goes_on(sidecar: FakeSidecar
     assert sidecar.next_seq == {published[-1].session: numbers[-1] + 1}
 
 
-def test_it_finds_a_sidecar_that_went_and_came_back(sidecar: FakeSidecar) -> None:
+def test_a_publisher_reconnects_to_a_restarted_sidecar(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         publisher.publish("buy", 1)
         assert publisher.flush()
@@ -126,7 +127,7 @@ def test_it_finds_a_sidecar_that_went_and_came_back(sidecar: FakeSidecar) -> Non
     assert {trade["qty"] for trade in sidecar.receive_all()} == {1, 2, 3}
 
 
-def test_a_sidecar_that_has_forgotten_everything_is_told_of_the_gap(sidecar: FakeSidecar) -> None:
+def test_a_sidecar_that_lost_its_cursors_gets_a_gap_fill(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         for _ in range(5):
             publisher.publish("buy")
@@ -140,7 +141,7 @@ def test_a_sidecar_that_has_forgotten_everything_is_told_of_the_gap(sidecar: Fak
     assert received[-1]["seq"] == 6
 
 
-def test_trades_of_many_threads_all_arrive(sidecar: FakeSidecar) -> None:
+def test_all_trades_of_many_threads_arrive(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         threads = [threading.Thread(target=lambda: [publisher.publish("buy") for _ in range(500)]) for _ in range(8)]
         for thread in threads:
@@ -151,7 +152,7 @@ def test_trades_of_many_threads_all_arrive(sidecar: FakeSidecar) -> None:
     assert sorted({trade["seq"] for trade in sidecar.receive_all()}) == list(range(1, 4001))
 
 
-def test_a_full_outbox_drops_the_oldest_and_says_how_many(absent: FakeSidecar) -> None:
+def test_a_full_journal_drops_the_oldest_trades_and_counts_them(absent: FakeSidecar) -> None:
     with publisher_to(absent, capacity=10) as publisher:
         trades = [publisher.publish("buy") for _ in range(15)]
         assert (publisher.pending, publisher.lost) == (10, 5)
@@ -162,15 +163,15 @@ def test_a_full_outbox_drops_the_oldest_and_says_how_many(absent: FakeSidecar) -
     assert [trade["seq"] for trade in absent.receive_all()][:10] == list(range(6, 16))
 
 
-def test_an_order_that_makes_no_trade_is_refused_and_not_sent(sidecar: FakeSidecar) -> None:
+def test_an_invalid_trade_is_not_sent(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
-        with pytest.raises(ValueError, match="quantity"):
+        with pytest.raises(ValueError, match=r"^the quantity must be above 0"):
             publisher.publish("buy", 0)
         publisher.publish("buy", 7)
         assert sidecar.receive()["qty"] == 7
 
 
-def test_a_trade_published_by_a_process_that_ended_is_sent_by_the_next(absent: FakeSidecar, tmp_path: Path) -> None:
+def test_the_next_publisher_sends_the_trades_in_the_outbox(absent: FakeSidecar, tmp_path: Path) -> None:
     first = publisher_to(absent, tmp_path / "bot")
     first.publish("buy", 1)
     with pytest.raises(OutboxInUse):
@@ -183,16 +184,18 @@ def test_a_trade_published_by_a_process_that_ended_is_sent_by_the_next(absent: F
     assert {trade["qty"] for trade in absent.receive_all()} == {1, 2}
 
 
-def test_closing_waits_no_longer_than_told(absent: FakeSidecar) -> None:
+def test_close_waits_up_to_its_timeout(absent: FakeSidecar) -> None:
     publisher = publisher_to(absent)
     publisher.publish("buy")
-    publisher.close(timeout=0)
-    publisher.close(timeout=0)
-    with pytest.raises(RuntimeError, match="closed"):
+    began = time.monotonic()
+    publisher.close(timeout=0.3)
+    assert 0.3 <= time.monotonic() - began < 2.0
+    publisher.close()
+    with pytest.raises(RuntimeError, match=r"^the publisher is closed$"):
         publisher.publish("buy")
 
 
-def test_closing_sends_what_waits(absent: FakeSidecar) -> None:
+def test_close_sends_pending_trades(absent: FakeSidecar) -> None:
     publisher = publisher_to(absent)
     publisher.publish("buy")
     absent.open()
@@ -200,7 +203,7 @@ def test_closing_sends_what_waits(absent: FakeSidecar) -> None:
     assert absent.receive()["side"] == "buy"
 
 
-def test_many_may_close_it_at_once(absent: FakeSidecar) -> None:
+def test_several_threads_may_close_a_publisher(absent: FakeSidecar) -> None:
     publisher = publisher_to(absent)
     publisher.publish("buy")
     threads = [threading.Thread(target=publisher.close, args=(0.1,), daemon=True) for _ in range(4)]
@@ -211,15 +214,15 @@ def test_many_may_close_it_at_once(absent: FakeSidecar) -> None:
         assert not thread.is_alive()
 
 
-def test_a_flush_does_not_wait_for_what_is_published_meanwhile(sidecar: FakeSidecar) -> None:
+def test_flush_ignores_trades_published_after_it_began(sidecar: FakeSidecar) -> None:
     stop = threading.Event()
 
-    def go_on() -> None:
+    def publish_more() -> None:
         while not stop.wait(0.001):
             publisher.publish("sell")
 
     with publisher_to(sidecar) as publisher:
-        flow = threading.Thread(target=go_on)
+        flow = threading.Thread(target=publish_more)
         flow.start()
         publisher.publish("buy")
         flushed = publisher.flush(20)
@@ -229,17 +232,17 @@ def test_a_flush_does_not_wait_for_what_is_published_meanwhile(sidecar: FakeSide
 
 
 @pytest.mark.parametrize("url", ["localhost:8001", "http://localhost:abc", "ftp://localhost", "http://"])
-def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="not an HTTP address"):
+def test_an_invalid_sidecar_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^not an HTTP address: "):
         TradePublisher("tcp://localhost:5555", sidecar_url=url)
 
 
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a ZeroMQ address: tcp://nowhere"):
+def test_an_invalid_address_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^not a ZeroMQ address: tcp://nowhere \("):
         TradePublisher("tcp://nowhere", sidecar_url="http://localhost:8001")
 
 
-def test_publishing_does_not_wait_for_a_sidecar_that_is_gone(sidecar: FakeSidecar) -> None:
+def test_publish_does_not_wait_for_a_stopped_sidecar(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         publisher.publish("buy")
         sidecar.close()
@@ -249,7 +252,7 @@ def test_publishing_does_not_wait_for_a_sidecar_that_is_gone(sidecar: FakeSideca
         assert publisher.flush(30)
 
 
-def test_a_new_state_file_gets_what_is_held_and_learns_of_the_gap(
+def test_a_sidecar_with_a_new_state_file_gets_a_gap_fill(
     sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture
 ) -> None:
     with publisher_to(sidecar) as publisher:
@@ -260,10 +263,10 @@ def test_a_new_state_file_gets_what_is_held_and_learns_of_the_gap(
         trade = publisher.publish("buy")
         assert publisher.flush(20)
     assert {"type": "gap_fill", "session": trade.session, "new_seq": 2} in sidecar.receive_all()
-    assert "another state file" in caplog.text
+    assert "the sidecar has another state file than before; trades go to" in caplog.text
 
 
-def test_trades_that_another_sidecar_gets_are_sent_again_at_growing_intervals_and_said_once(
+def test_trades_that_are_never_committed_are_resent_at_growing_intervals_and_logged_once(
     sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trading_app.sender.RESEND_SECONDS", 0.05)
@@ -283,7 +286,7 @@ def test_trades_that_another_sidecar_gets_are_sent_again_at_growing_intervals_an
     assert sidecar.url in line
 
 
-def test_a_cursor_beyond_what_was_published_is_not_believed(
+def test_a_cursor_beyond_the_last_trade_starts_a_new_session(
     sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture
 ) -> None:
     with publisher_to(sidecar) as publisher:
@@ -295,43 +298,43 @@ def test_a_cursor_beyond_what_was_published_is_not_believed(
         assert [publisher.status(trade) for trade in trades] == ["delivered"] * 3
         (session,) = set(sidecar.next_seq) - {first.session}
     assert sidecar.next_seq[session] == 4
-    assert "which was never published" in caplog.text
+    assert f"session {first.session}: the sidecar expects trade 1000000000000, which was never published" in caplog.text
 
 
 @pytest.mark.parametrize("capacity", [0, -1, 1.5, "many", True])
-def test_a_capacity_that_is_none_is_refused(absent: FakeSidecar, capacity: Any) -> None:
-    with pytest.raises(ValueError, match="the capacity must be a whole number above 0"):
+def test_an_invalid_capacity_is_refused(absent: FakeSidecar, capacity: Any) -> None:
+    with pytest.raises(ValueError, match=r"^the capacity must be a whole number above 0, not "):
         publisher_to(absent, capacity=capacity)
 
 
 @pytest.mark.parametrize(
     "order, problem",
     [
-        ({"side": "short"}, "side must be buy or sell, not 'short'"),
-        ({"side": ["buy"]}, "side must be buy or sell"),
-        ({"qty": 0}, "the quantity must be above 0"),
-        ({"qty": 1e13}, "the quantity must be above 0 and at most 1e\\+12"),
-        ({"qty": float("nan")}, "the quantity must be above 0"),
-        ({"qty": 10**400}, "the quantity must be above 0"),
-        ({"qty": "1_000"}, "the quantity must be a number, not '1_000'"),
-        ({"qty": True}, "the quantity must be a number, not True"),
-        ({"qty": None}, "the quantity must be a number, not None"),
-        ({"price": -1}, "the price must be from 0 to 1e\\+12, not -1"),
-        ({"price": float("inf")}, "the price must be from 0"),
-        ({"symbol": ""}, "the symbol must be 1 to 32 of"),
-        ({"symbol": "BTC USD"}, "the symbol must be 1 to 32 of"),
-        ({"symbol": "x" * 33}, "the symbol must be 1 to 32 of"),
+        pytest.param({"side": "short"}, "side must be buy or sell, not 'short'", id="unknown side"),
+        pytest.param({"side": ["buy"]}, "side must be buy or sell, not ['buy']", id="side in a list"),
+        pytest.param({"qty": 0}, "the quantity must be above 0 and at most 1e+12, not 0", id="qty 0"),
+        pytest.param({"qty": 1e13}, "the quantity must be above 0 and at most 1e+12, not 1e+13", id="qty too large"),
+        pytest.param({"qty": float("nan")}, "the quantity must be above 0 and at most 1e+12, not nan", id="qty nan"),
+        pytest.param({"qty": 10**400}, "the quantity must be above 0 and at most 1e+12, not inf", id="qty overflows"),
+        pytest.param({"qty": "1_000"}, "the quantity must be a number, not '1_000'", id="qty as a string"),
+        pytest.param({"qty": True}, "the quantity must be a number, not True", id="qty as a boolean"),
+        pytest.param({"qty": None}, "the quantity must be a number, not None", id="qty None"),
+        pytest.param({"price": -1}, "the price must be from 0 to 1e+12, not -1", id="negative price"),
+        pytest.param({"price": float("inf")}, "the price must be from 0 to 1e+12, not inf", id="infinite price"),
+        pytest.param({"symbol": ""}, "the symbol must be 1 to 32 of A-Z", id="empty symbol"),
+        pytest.param({"symbol": "BTC USD"}, "the symbol must be 1 to 32 of A-Z", id="symbol with a space"),
+        pytest.param({"symbol": "x" * 33}, "the symbol must be 1 to 32 of A-Z", id="symbol too long"),
     ],
 )
 def test_a_trade_that_breaks_the_contract_is_refused(absent: FakeSidecar, order: dict[str, Any], problem: str) -> None:
     publisher = publisher_to(absent)
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}"):
         publisher.publish(**{"side": "buy", **order})
     assert publisher.pending == 0
     publisher.close(0)
 
 
-def test_symbol_and_price_go_with_the_trade(sidecar: FakeSidecar) -> None:
+def test_symbol_and_price_are_part_of_the_trade(sidecar: FakeSidecar) -> None:
     with publisher_to(sidecar) as publisher:
         publisher.publish("buy", 2, symbol="BTC-USD", price=64250.5)
         publisher.publish("buy")
@@ -341,7 +344,7 @@ def test_symbol_and_price_go_with_the_trade(sidecar: FakeSidecar) -> None:
 
 
 def run(script: str, sidecar: FakeSidecar, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that publishes with ``publisher``."""
+    """Run a program that has a ``publisher``."""
     lines = [
         "import gc, logging, multiprocessing, os, sys, threading, time",
         "from trading_app.publisher import TradePublisher",
@@ -369,9 +372,7 @@ def child():
 """
 
 
-def test_a_publisher_does_not_work_in_a_forked_process_and_goes_on_in_its_own(
-    sidecar: FakeSidecar, tmp_path: Path
-) -> None:
+def test_a_publisher_works_only_in_the_process_that_created_it(sidecar: FakeSidecar, tmp_path: Path) -> None:
     ended = run(
         CHILD
         + """
@@ -399,7 +400,7 @@ print(publisher.pending)
     assert [message["seq"] for message in sidecar.receive_all()] == list(range(1, 1002))
 
 
-def test_a_forked_process_does_not_hold_the_outbox_of_a_parent_that_died(absent: FakeSidecar, tmp_path: Path) -> None:
+def test_a_forked_child_releases_the_outbox_of_a_killed_parent(absent: FakeSidecar, tmp_path: Path) -> None:
     ended = run(
         """
 publisher.publish("buy")
@@ -418,13 +419,13 @@ os.kill(os.getpid(), 9)
         publisher.close(0)
 
 
-def test_a_program_that_ends_without_a_close_delivers_what_it_has_published(sidecar: FakeSidecar) -> None:
+def test_a_program_that_exits_without_close_delivers_its_trades(sidecar: FakeSidecar) -> None:
     ended = run("for _ in range(5000): publisher.publish('buy')", sidecar)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert len(sidecar.receive_all()) == 5000
 
 
-def test_a_program_that_cannot_deliver_says_at_its_end_what_is_lost(absent: FakeSidecar) -> None:
+def test_a_program_that_cannot_deliver_logs_the_lost_trades_at_exit(absent: FakeSidecar) -> None:
     ended = run(
         """
 import trading_app.sender
@@ -436,7 +437,7 @@ for _ in range(5): publisher.publish('buy')
     assert "closed with 5 trades that the sidecar has not committed; they are lost" in ended.stderr
 
 
-def test_a_publisher_that_nobody_holds_is_drained_and_leaves_nothing(sidecar: FakeSidecar) -> None:
+def test_a_garbage_collected_publisher_is_flushed_and_closed(sidecar: FakeSidecar) -> None:
     ended = run(
         """
 def sockets():
@@ -450,7 +451,7 @@ del publisher
 gc.collect()
 thread.join(10)
 deadline = time.monotonic() + 10
-while sockets() and time.monotonic() < deadline:  # ZeroMQ closes its own in the background
+while sockets() and time.monotonic() < deadline:  # ZeroMQ closes its sockets in the background.
     time.sleep(0.01)
 print(thread.is_alive(), sockets())
 """,
@@ -460,13 +461,13 @@ print(thread.is_alive(), sockets())
     assert sidecar.receive()["side"] == "buy"
 
 
-def test_an_outbox_that_cannot_be_used_for_a_while_does_not_end_the_publisher(
+def test_a_publisher_recovers_when_its_outbox_can_be_used_again(
     sidecar: FakeSidecar, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with publisher_to(sidecar, tmp_path / "bot", capacity=8) as publisher:
         publisher.publish("buy")
         assert publisher.flush()
-        monkeypatch.setattr("trading_app.journal.Journal.tidy", fail)
+        monkeypatch.setattr("trading_app.journal.Journal.tidy", raise_no_descriptors)
         publisher.publish("buy")
         assert eventually(lambda: "Too many open files; trying again" in caplog.text)
         monkeypatch.undo()
@@ -474,5 +475,5 @@ def test_an_outbox_that_cannot_be_used_for_a_while_does_not_end_the_publisher(
         assert publisher.flush(20)
 
 
-def fail(_: object) -> None:
+def raise_no_descriptors(_: object) -> None:
     raise OSError(24, "Too many open files")

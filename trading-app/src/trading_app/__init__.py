@@ -1,4 +1,4 @@
-"""A trading page, an HTTP API and an order flow that emit trades over ZeroMQ."""
+"""Emits trades over ZeroMQ without waiting: a library, a page, an HTTP API and an order feed."""
 
 from trading_app.publisher import TradePublisher
 

@@ -1,4 +1,4 @@
-"""Trades over HTTP: one POST a trade."""
+"""The HTTP API: one POST emits one trade."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,20 +29,20 @@ _Price = Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)]
 
 
 class OrderRequest(BaseModel):
-    """What to trade: ``qty`` in units, of ``symbol``, at ``price`` per unit."""
+    """An order for ``qty`` units of ``symbol`` at ``price`` per unit."""
 
-    # An order in other words than these must not become a trade of 1.
+    # A misspelled field must not become a trade of 1 unit.
     model_config = ConfigDict(extra="forbid")
 
     qty: Annotated[
         float, Field(gt=0, le=MAX_QTY, allow_inf_nan=False, description="Units to trade, above 0", examples=[2.5])
     ] = 1.0
-    symbol: Annotated[_Symbol | None, Field(description="What is traded", examples=["BTC-USD"])] = None
+    symbol: Annotated[_Symbol | None, Field(description="The symbol to trade", examples=["BTC-USD"])] = None
     price: Annotated[_Price | None, Field(description="Price per unit", examples=[100.5])] = None
 
 
 def _form_schema() -> dict[str, Any]:
-    """The schema of an order in a form, which has no null."""
+    """The schema of an order as an HTML form, which cannot express null."""
     schema = OrderRequest.model_json_schema()
     for field in schema["properties"].values():
         field.update(field.pop("anyOf", [{}])[0])
@@ -56,18 +56,18 @@ _BODIES = {
     **{key: {"schema": _form_schema()} for key in _FORMS},
 }
 _OTHER_ANSWERS: dict[int | str, str] = {
-    303: "To an HTML form: back to the page",
-    400: "The form cannot be read, or the request names no host",
-    403: "Another web site sent it",
-    413: f"The body has more than {MAX_BODY} bytes",
-    415: "Neither JSON nor an HTML form",
+    303: "For an HTML form: redirect to the page",
+    400: "The form is malformed, or the Host header is missing",
+    403: "The request comes from another web site",
+    413: f"The body is larger than {MAX_BODY} bytes",
+    415: "The body is neither JSON nor an HTML form",
     421: "Unknown host",
-    503: "The trade cannot be kept",
+    503: "The trade cannot be stored",
 }
 
 
 class Accepted(BaseModel):
-    """The trade as it was emitted."""
+    """The emitted trade."""
 
     type: Literal["trade"] = "trade"
     side: Side
@@ -80,7 +80,7 @@ class Accepted(BaseModel):
 
 
 def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
-    """The HTTP interface; it closes the publisher when it stops."""
+    """Return the HTTP API. It closes the publisher when it stops."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,7 +90,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
             publisher.close()
 
     registry = process_registry(publisher)
-    # Its documentation needs no network.
+    # FastAPIOffline serves the documentation page without a network.
     app = FastAPIOffline(redoc_url=None, title="trading-app", lifespan=lifespan)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
 
@@ -103,7 +103,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         openapi_extra={"requestBody": {"content": _BODIES}},
     )
     async def trade(side: Side, request: Request) -> Response | Accepted:
-        """Emit one trade. JSON answers with the trade, an HTML form with the way back to the page."""
+        """Emit one trade. JSON is answered with the trade, an HTML form with a redirect to the page."""
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         is_form = media_type in _FORMS
         if not is_form and media_type != _JSON and (media_type or await request.body()):
@@ -117,7 +117,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": _METRICS}})
     def metrics(accept: Annotated[str, Header()] = "") -> Response:
-        """Prometheus text format, or OpenMetrics where `Accept` asks for it."""
+        """Return metrics in the Prometheus text format, or in OpenMetrics if `Accept` asks for it."""
         body, content_type = render(registry, accept)
         return Response(body, headers={"Content-Type": content_type})
 
@@ -140,7 +140,7 @@ async def _read_order(request: Request, *, is_form: bool) -> OrderRequest:
 
 
 def create_app_from_environ() -> FastAPI:
-    """The app with the settings of the environment."""
+    """Return the app with the settings of the environment."""
     settings = Settings.from_environ(port=8000)
     outbox = open_outbox(settings.outbox, "api")
     publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url, outbox=outbox, curve=settings.curve)
@@ -152,6 +152,7 @@ main = Program(
     factory="trading_app.api:create_app_from_environ",
     port=8000,
     outbox="api",
-    description="Take trades over HTTP, emit them over ZeroMQ. Settings come from the environment: WEBAPP_ZMQ_ADDR,"
-    " WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS, HOST, PORT.",
+    description="Accept trades over HTTP and emit them over ZeroMQ. Settings come from the environment:"
+    " WEBAPP_ZMQ_ADDR, WEBAPP_SIDECAR_URL, WEBAPP_OUTBOX, WEBAPP_CURVE, WEBAPP_UI_URL, WEBAPP_ALLOWED_HOSTS,"
+    " HOST, PORT.",
 ).run

@@ -5,40 +5,40 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from trading_app.outbox import OutboxError
+from trading_app.outbox_error import OutboxError
 from trading_app.segment import Segment
 
 
 class Storage(Protocol):
-    """Where segments are kept: memory, or an outbox."""
+    """Stores segments, in memory or in an outbox."""
 
     @property
     def fate(self) -> str:
-        """What becomes of the trades that are in it when it is closed."""
+        """What happens to the trades that it holds when it is closed, as the end of a log line."""
 
     def load(self) -> list[Segment]:
-        """What is there from earlier processes, oldest first."""
+        """Return the segments that earlier processes left, oldest first."""
 
     def create(self, size: int) -> Segment:
-        """An empty segment of ``size`` bytes."""
+        """Return an empty segment of ``size`` bytes."""
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment."""
 
     def keep_gap(self, segment: Segment) -> None:
-        """Delete what a segment held before it was emptied, and keep its gap."""
+        """Delete the trades of an emptied segment and store its gap."""
 
     def disown(self) -> None:
-        """In a forked process: leave everything to the parent."""
+        """In a forked process, leave the storage to the parent."""
 
     def close(self) -> None:
-        """Release everything. What was not removed stays."""
+        """Release the storage. Segments that were not removed stay."""
 
 
 class Chain:
     """Segments of ``size`` bytes. Trades go to the ``tail``; ``head`` is the oldest.
 
-    Segments that are removed or emptied leave the storage with the next `tidy`.
+    `tidy` deletes removed and emptied segments from the storage.
 
     Raises:
         OutboxError: the storage cannot be read.
@@ -48,7 +48,7 @@ class Chain:
         self._storage = storage
         self._size = size
         self._spare: Segment | None = None
-        # Files are numbered in the order of the trades: one is made at a time.
+        # Files are numbered in the order of their trades, so only one thread at a time creates one.
         self._making = threading.Lock()
         self._removed: deque[Segment] = deque()
         self._emptied: deque[Segment] = deque()
@@ -57,7 +57,7 @@ class Chain:
         except OutboxError:
             storage.close()
             raise
-        # Without room on the disk, what is there can be sent all the same.
+        # The first tail has no room, so a full disk does not keep the recovered trades from being sent.
         self.head = self.tail = Segment(bytearray()).begin(session, 1)
         for segment in reversed(recovered):
             segment.next, self.head = self.head, segment
@@ -70,19 +70,19 @@ class Chain:
 
     @property
     def bytes(self) -> int:
-        """What the segments take in the storage."""
+        """The size of all segments."""
         return sum(segment.size for segment in self)
 
     @property
     def fate(self) -> str:
-        """What becomes of the trades that are held at the end."""
+        """What happens to the trades that the chain holds when it is closed."""
         return self._storage.fate
 
     def roll(self, session: str, first_seq: int) -> None:
-        """Begin the next segment.
+        """Append an empty segment.
 
         Raises:
-            OutboxError: there is no room for it.
+            OutboxError: the storage has no room for it.
         """
         with self._making:
             tail = (self._spare or self._storage.create(self._size)).begin(session, first_seq)
@@ -91,13 +91,13 @@ class Chain:
         self.tail = tail
 
     def remove_head(self) -> None:
-        """Remove the oldest segment. The tail cannot be removed."""
+        """Remove the oldest segment, unless it is the tail."""
         if self.head.next:
             self._discard(self.head)
             self.head = self.head.next
 
     def cut(self, session: str) -> list[Segment]:
-        """Remove all segments of a session but the tail, and return them; their buffers stay until the next `tidy`."""
+        """Remove all segments of a session except the tail, and return them. They can be read until the next `tidy`."""
         kept, removed = [self.tail], list[Segment]()
         for segment in reversed(list(self)[:-1]):
             if segment.session == session:
@@ -110,14 +110,14 @@ class Chain:
         return removed
 
     def empty_oldest(self) -> None:
-        """Take the trades out of the oldest segment that holds any. What stays in the chain tells of the gap."""
+        """Drop the trades of the oldest segment that holds any. The empty segment stands for the gap."""
         gap, segment = None, self.oldest
         for earlier in self:
             if earlier.next is segment:
                 gap = earlier
         segment.empty()
         if gap and gap.session == segment.session:
-            # One gap tells of both.
+            # One gap stands for both.
             gap.begin(gap.session, segment.next_seq)
             gap.next = segment.next
             self._discard(segment)
@@ -126,14 +126,14 @@ class Chain:
 
     @property
     def oldest(self) -> Segment:
-        """The oldest segment that holds trades, else the tail."""
+        """The oldest segment that holds trades; the tail if none does."""
         return next((segment for segment in self if segment.trades), self.tail)
 
     def tidy(self) -> None:
-        """Do what the file system may take its time for: delete what is gone, prepare the next segment.
+        """Delete removed segments and create the next one. This waits for the file system.
 
         Raises:
-            OutboxError: there is no room for the next segment.
+            OutboxError: the storage has no room for the next segment.
         """
         while self._emptied:
             self._storage.keep_gap(self._emptied.popleft())
@@ -144,11 +144,11 @@ class Chain:
                 self._spare = self._storage.create(self._size)
 
     def disown(self) -> None:
-        """In a forked process: leave everything to the parent."""
+        """In a forked process, leave the storage to the parent."""
         self._storage.disown()
 
     def close(self, *, with_tail: bool) -> None:
-        """Release the storage; the tail is deleted too where nothing in it is needed any more."""
+        """Release the storage, and delete the tail first if nothing in it is needed any more."""
         self._removed += [segment for segment in (self._spare, self.tail if with_tail else None) if segment]
         self._spare = None
         for segment in self._removed:

@@ -1,4 +1,4 @@
-"""HTTP with a deadline: a neighbour is asked, and gives an answer of bounded size in bounded time."""
+"""An HTTP client that bounds both the time and the size of an answer."""
 
 import io
 import time
@@ -8,18 +8,18 @@ from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from trading_app.unreachable import Unreachable
+
+__all__ = ["HttpClient", "Unreachable"]
+
 _MIB = 1024 * 1024
 
 
-class Unreachable(Exception):
-    """The neighbour did not answer, or not as it should."""
-
-
 class HttpClient:
-    """Asks the server at ``url`` over one connection, for one thread.
+    """Requests paths below ``url`` over one connection that stays open. For use by one thread.
 
-    ``timeout`` is for a whole request, in seconds. The lookup of the host's name is not in it, and each address of the
-    host may take as long to connect.
+    ``timeout`` bounds a whole request, in seconds. It does not include the lookup of the host name, and applies to each
+    address of the host while connecting.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
@@ -39,10 +39,10 @@ class HttpClient:
         self._connection = connect(parts.hostname, port)
 
     def get(self, path: str, *, max_bytes: int = _MIB) -> str:
-        """The body of the answer.
+        """Return the body of the answer.
 
         Raises:
-            Unreachable: no answer in time, one longer than ``max_bytes``, or one with another status than 200.
+            Unreachable: the answer does not come in time, has more than ``max_bytes``, or has a status other than 200.
         """
         deadline = time.monotonic() + self._timeout
         was_open = self._connection.sock is not None
@@ -50,7 +50,7 @@ class HttpClient:
             try:
                 return self._ask(path, deadline, max_bytes)
             except ConnectionError:
-                # A server closes a connection that was idle for a while.
+                # The server may have closed the connection while it was idle.
                 if not was_open:
                     raise
                 return self._ask(path, deadline, max_bytes)
@@ -68,21 +68,25 @@ class HttpClient:
             if connection.sock:
                 connection.sock.settimeout(connection.timeout)
             connection.request("GET", self._path + path)
-            response = connection.getresponse()
-            body = response.read(max_bytes + 1)
+            with connection.getresponse() as response:
+                body = response.read(max_bytes + 1)
         except BaseException:
             connection.close()
             raise
         if len(body) > max_bytes:
             connection.close()
-            raise Unreachable(f"it answers with more than {max_bytes:,} bytes")
+            raise Unreachable(f"the answer has more than {max_bytes:,} bytes")
+        # http.client raises nothing for a body that ends before its Content-Length.
+        if response.length:
+            connection.close()
+            raise Unreachable(f"the answer ends {response.length:,} bytes too early")
         if response.status != 200:
-            raise Unreachable(f"it answers {response.status}: {body[:200].decode(errors='replace')}")
+            raise Unreachable(f"status {response.status}: {body[:200].decode(errors='replace')}")
         return body.decode()
 
 
 class _Response(HTTPResponse):
-    """A response that is read until ``deadline``, in monotonic time, however slowly it comes."""
+    """A response whose bytes must all arrive before ``deadline``, in monotonic time."""
 
     fp: io.BufferedReader
 
@@ -117,5 +121,5 @@ def _remaining(deadline: float) -> float:
 
 
 def _reason(error: Exception) -> str:
-    """In a few words, never in none."""
+    """A short description; never empty."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

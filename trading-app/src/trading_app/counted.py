@@ -1,16 +1,18 @@
-"""The trades that the sidecar has counted last, asked over HTTP."""
+"""Fetches the trades that the sidecar counted last."""
 
 import msgspec
 from msgspec import Struct
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import Side
+from trading_app.unreachable import Unreachable
 
 
 class CountedTrade(Struct, frozen=True, gc=False):
-    """A trade of any publisher, and when the sidecar received it.
+    """A trade of any publisher, and the time at which the sidecar received it.
 
-    ``qty`` in units, ``price`` per unit, ``ts`` and ``received_at`` in Unix seconds. What it came without is None.
+    ``qty`` is in units, ``price`` per unit, ``ts`` and ``received_at`` in Unix seconds. Fields that the trade did not
+    carry are None.
     """
 
     side: Side
@@ -24,7 +26,7 @@ class CountedTrade(Struct, frozen=True, gc=False):
 
     @property
     def number(self) -> tuple[str | None, int | None]:
-        """Its session, and its number within it."""
+        """The session and the sequence number, which together identify a tracked trade."""
         return self.session, self.seq
 
 
@@ -32,7 +34,7 @@ _decode = msgspec.json.Decoder(list[CountedTrade]).decode
 
 
 class CountedTradesClient:
-    """Asks the sidecar at ``url``, for one thread.
+    """Fetches counted trades from the sidecar at ``url``. For use by one thread.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
@@ -42,16 +44,16 @@ class CountedTradesClient:
         self._client = HttpClient(url)
 
     def ask(self, limit: int) -> list[CountedTrade]:
-        """Up to ``limit`` trades, 1,000 at most, the newest first.
+        """Return up to ``limit`` trades, newest first. The sidecar holds 1,000.
 
         Raises:
-            Unreachable: it did not answer, or not as it should.
+            Unreachable: the sidecar did not answer with a list of trades.
         """
         text = self._client.get(f"/trades?limit={limit}")
         try:
             return _decode(text)
         except msgspec.MsgspecError as error:
-            raise Unreachable(f"it answers nonsense: {error}") from error
+            raise Unreachable(f"the answer is not a list of trades: {error}") from error
 
     def close(self) -> None:
         self._client.close()

@@ -1,13 +1,13 @@
-"""The numbers that a publisher tells about itself."""
+"""The numbers that a publisher reports about itself."""
 
 from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """What a journal has taken and holds at one instant. All but ``bytes`` and ``created`` are numbers of trades.
+    """A snapshot of a journal. ``published``, ``lost`` and ``pending`` are numbers of trades.
 
-    ``published`` and ``lost`` count from ``created``, in Unix seconds: this process alone. ``pending`` includes what
-    earlier processes have left. ``bytes`` is what the journal takes in memory or on disk.
+    ``published`` and ``lost`` count the trades of this process since ``created``, in Unix seconds. ``pending`` includes
+    trades that earlier processes left. ``bytes`` is the journal's size in memory or on disk.
     """
 
     published: int

@@ -1,23 +1,24 @@
-"""The sidecar's cursor of a session, asked over HTTP."""
+"""Fetches the committed cursor of a session from the sidecar."""
 
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import MAX_SEQ
+from trading_app.unreachable import Unreachable
 
 
 class Cursor(Struct, frozen=True):
-    """``next_seq`` is the trade expected next: all below are committed, in the state file that ``state_id`` names."""
+    """All trades below ``next_seq`` are committed. ``state_id`` identifies the sidecar's state file."""
 
     next_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ + 1)]
     state_id: str
 
 
 class CursorClient:
-    """Asks the sidecar at ``url``, for one thread.
+    """Fetches cursors from the sidecar at ``url``. For use by one thread.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
@@ -27,16 +28,16 @@ class CursorClient:
         self._client = HttpClient(url)
 
     def ask(self, session: str) -> Cursor:
-        """The committed cursor of a session.
+        """Return the committed cursor of a session.
 
         Raises:
-            Unreachable: the sidecar did not answer, or not with a cursor.
+            Unreachable: the sidecar did not answer with a cursor.
         """
         body = self._client.get(f"/sessions/{session}")
         try:
             return msgspec.json.decode(body, type=Cursor)
         except msgspec.DecodeError as error:
-            raise Unreachable(f"it does not answer with a cursor: {error}") from error
+            raise Unreachable(f"the answer is not a cursor: {error}") from error
 
     def close(self) -> None:
         self._client.close()

@@ -1,12 +1,14 @@
-"""CURVE: the keys with which a publisher sends."""
+"""Loads the CURVE keys of a publisher."""
 
 import logging
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import zmq
 from zmq.auth import load_certificate
 from zmq.utils import z85
+
+from trading_app.outlet import Keys
 
 _OWN = "client.key_secret"
 _SERVER = "server.key"
@@ -15,26 +17,19 @@ log = logging.getLogger(__name__)
 
 
 class CurveError(ValueError):
-    """The folder cannot be used. Its arguments are the cause and the remedy."""
+    """The folder does not hold usable keys. The arguments are the cause and the remedy."""
 
     def __str__(self) -> str:
         return ". ".join(self.args)
 
 
-class Keys(NamedTuple):
-    """The publisher's own pair of keys and the sidecar's public key, in Z85."""
-
-    public: bytes
-    secret: bytes
-    server: bytes
-
-
-def load_keys(folder: Path) -> Keys:
-    """The keys in ``client.key_secret`` and ``server.key``.
+def load_keys(folder: str | PathLike[str]) -> Keys:
+    """Return the keys in ``client.key_secret`` and ``server.key``.
 
     Raises:
-        CurveError: the folder does not have them.
+        CurveError: a file is missing or holds no such key.
     """
+    folder = Path(folder)
     try:
         _, secret = _load(folder / _OWN)
         server, _ = _load(folder / _SERVER)
@@ -51,14 +46,15 @@ def load_keys(folder: Path) -> Keys:
     return Keys(public, secret, server)
 
 
-def warn_if_exposed(folder: Path) -> None:
-    """Log it where everyone on this machine can use the secret key."""
-    if (folder / _OWN).stat().st_mode & 0o007:
-        log.warning("every user of this machine can use %s: chmod 600 it", folder / _OWN)
+def warn_if_exposed(folder: str | PathLike[str]) -> None:
+    """Log a warning if every user of this machine can use the secret key."""
+    path = Path(folder) / _OWN
+    if path.stat().st_mode & 0o007:
+        log.warning("every user of this machine can use %s: chmod 600 it", path)
 
 
 def _load(path: Path) -> tuple[bytes, bytes]:
-    """Public and secret key, each empty where the file has none."""
+    """Return the public and the secret key of a file. A missing key is empty."""
     path.stat()
     try:
         public, secret = load_certificate(path)

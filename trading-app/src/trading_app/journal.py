@@ -1,7 +1,7 @@
 """The trades that the sidecar has not committed yet."""
 
 import logging
-import secrets
+import os
 import threading
 import time
 
@@ -9,11 +9,11 @@ from trading_app.chain import Chain, Storage
 from trading_app.counts import Counts
 from trading_app.losses import Losses, Status
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
-from trading_app.outbox import OutboxError
+from trading_app.outbox_error import OutboxError
 from trading_app.segment import Segment
 
 SEGMENT_BYTES = 4 << 20
-# The sidecar forgets a session that has been idle for 30 days. A publisher leaves it long before.
+# The sidecar forgets a session that is idle for 30 days. A publisher begins a new one long before.
 SESSION_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 class Journal:
     """Numbers trades and keeps them until they are committed.
 
-    Any thread appends; one thread sends, and says what is committed. Every journal begins a new session, so no number
-    is given twice, whatever happens to the files.
+    Any thread may append. One thread sends and reports commits. Every journal begins a new session, so no number is
+    used twice, whatever happens to the files.
 
     Args:
-        storage: where trades are kept. The journal closes it.
-        capacity: how many trades it holds. A full journal drops its oldest segment, an eighth of that or less.
+        storage: stores the segments. The journal closes it.
+        capacity: the number of trades it holds. A full journal drops its oldest segment, at most an eighth of them.
 
     Attributes:
-        lock: guards everything.
-        changed: on the lock; notified when trades are committed.
+        lock: guards the whole journal.
+        changed: a condition on the lock, notified when trades are committed or dropped.
         losses: the trades that were dropped.
-        refusal: why nothing can be appended any more.
+        refusal: the reason why the journal takes no more trades, else None.
     """
 
     def __init__(self, storage: Storage, capacity: int) -> None:
@@ -44,11 +44,11 @@ class Journal:
         size = min(SEGMENT_BYTES, (self._segment_trades + 1) * MAX_LINE_BYTES)
         self._chain = Chain(storage, size, _new_session())
         self._created = time.time()
-        # Trades numbered in this process's sessions before the newest.
+        # Trades that this process numbered in sessions before the newest.
         self._numbered_before = 0
         self._committed: dict[str, int] = {}
         self.losses = Losses()
-        # Old name, first number: new name.
+        # Old session: the first number that moved, and the new session.
         self._renumbered: dict[str, tuple[int, str]] = {}
         self._session_ends = time.time() + SESSION_SECONDS
         with self.lock:
@@ -56,10 +56,10 @@ class Journal:
             self._set_roll()
 
     def append(self, side: Side, qty: float, ts: float, symbol: str | None = None, price: float | None = None) -> Trade:
-        """Number a trade and keep it.
+        """Number a trade and store it.
 
         Raises:
-            OutboxError: there is no room for it.
+            OutboxError: the storage has no room for it.
             RuntimeError: the journal is closed, or belongs to another process.
         """
         with self.lock:
@@ -72,13 +72,13 @@ class Journal:
             line = encode(trade) + b"\n"
             end = tail.end + len(line)
             tail.view[tail.end : end] = line
-            # Nothing is called between these two, so no signal handler can come between them.
+            # There is no call between these two lines, so no signal handler can run between them.
             tail.end = end
             tail.next_seq += 1
         return trade
 
     def commit(self, session: str, next_seq: int) -> bool:
-        """Note that the sidecar has committed the trades of a session below ``next_seq``; tell whether that is news."""
+        """Record that the trades of a session below ``next_seq`` are committed. Return whether the cursor moved."""
         with self.lock:
             next_seq = min(next_seq, self.ends.get(session, 1))
             if next_seq <= self.committed(session):
@@ -91,12 +91,12 @@ class Journal:
             return True
 
     def renumber(self) -> None:
-        """Number what is pending of the newest session again, in a new one.
+        """Number the pending trades of the newest session again, in a new session.
 
-        It takes the lock for as long as that takes. Where there is no room for all, the rest is dropped.
+        This holds the lock throughout. Trades for which there is no room are dropped.
 
         Raises:
-            OutboxError: there is no room for any.
+            OutboxError: the storage has no room for a segment.
         """
         with self.lock:
             published = self._published
@@ -117,22 +117,22 @@ class Journal:
             self._set_roll()
 
     def tidy(self) -> None:
-        """Delete what is committed, and prepare the next segment. The file system may take its time.
+        """Delete committed segments and create the next one. This waits for the file system.
 
         Raises:
-            OutboxError: there is no room for the next segment.
+            OutboxError: the storage has no room for the next segment.
         """
         self._chain.tidy()
 
     def disown(self, refusal: str) -> None:
-        """In a forked process: leave the storage to the parent, and refuse trades."""
+        """In a forked process, leave the storage to the parent and refuse trades."""
         self.refusal = refusal
-        # Another thread of the parent may have held it.
+        # Another thread of the parent may have held the lock during the fork.
         self._make_lock()
         self._chain.disown()
 
     def close(self) -> None:
-        """Release the storage, where what is not committed stays."""
+        """Release the storage. Uncommitted trades stay in it."""
         with self.lock:
             self.refusal = self.refusal or "the publisher is closed"
             self._chain.close(with_tail=self.is_idle)
@@ -141,13 +141,13 @@ class Journal:
 
     @property
     def pending(self) -> int:
-        """Trades not known to be committed."""
+        """The number of trades not known to be committed."""
         with self.lock:
             return sum(map(self._pending, self._chain))
 
     @property
     def counts(self) -> Counts:
-        """All numbers of one instant."""
+        """A consistent snapshot of all counts."""
         with self.lock:
             return Counts(self._published, self.losses.count, self.pending, self._chain.bytes, self._created)
 
@@ -158,27 +158,27 @@ class Journal:
 
     @property
     def newest(self) -> tuple[str, int]:
-        """The session that new trades go to, and the number of the next."""
+        """The session and the number of the next trade."""
         with self.lock:
             return self._chain.tail.session, self._chain.tail.next_seq
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything is committed."""
+        """Whether all trades are committed."""
         return self._chain.head is self._chain.tail and not self._pending(self._chain.tail)
 
     @property
     def ends(self) -> dict[str, int]:
-        """For each session held the number after its last trade; new trades go to the last session."""
+        """For each session in the journal, the number after its last trade. The newest session comes last."""
         with self.lock:
             return {segment.session: segment.next_seq for segment in self._chain}
 
     def committed(self, session: str) -> int:
-        """The number below which all trades of a session are known to be committed."""
+        """The number below which all trades of a session are known to be committed; 1 if none is."""
         return self._committed.get(session, 1)
 
     def is_waiting(self, session: str, first_seq: int, next_seq: int) -> bool:
-        """Whether one of the trades from ``first_seq`` to before ``next_seq`` is held and not known to be committed."""
+        """Whether the journal holds an uncommitted trade from ``first_seq`` to ``next_seq - 1``."""
         first_seq = max(first_seq, self.committed(session))
         if session in self._renumbered:
             start, session = self._renumbered[session]
@@ -190,7 +190,7 @@ class Journal:
         )
 
     def status(self, trade: Trade) -> Status:
-        """What became of a trade of this journal."""
+        """The status of a trade that this journal has numbered."""
         with self.lock:
             if self.is_waiting(trade.session, trade.seq, trade.seq + 1):
                 return "waiting"
@@ -202,14 +202,14 @@ class Journal:
 
     @property
     def _published(self) -> int:
-        """Trades appended by this process. The numbers tell: to count costs `append` nothing."""
+        """Trades appended by this process, computed from their numbers, so that `append` need not count them."""
         return self._numbered_before + self._chain.tail.next_seq - 1
 
     def _pending(self, segment: Segment) -> int:
         return max(0, segment.next_seq - max(segment.first_seq, self.committed(segment.session)))
 
     def _make_room(self, ts: float) -> Segment:
-        """The segment that the next trade goes to, with room for it."""
+        """Return a tail with room for the next trade."""
         tail = self._chain.tail
         if ts >= self._session_ends or tail.next_seq + self._segment_trades > MAX_SEQ:
             self._roll(_new_session(), 1)
@@ -227,7 +227,7 @@ class Journal:
         self._remove_committed()
 
     def _set_roll(self) -> None:
-        """Note where the tail ends: when it is full, or the journal is."""
+        """Set the limits at which the next trade needs a new segment: the tail is full, or the journal is."""
         tail = self._chain.tail
         room = max(0, self.capacity - self.pending)
         self._roll_seq = min(tail.first_seq + self._segment_trades, tail.next_seq + room)
@@ -238,7 +238,7 @@ class Journal:
             self._chain.remove_head()
 
     def _drop_down_to(self, pending: int) -> None:
-        """Drop the oldest segments until so many trades wait, or fewer."""
+        """Drop the oldest segments until at most ``pending`` trades are pending."""
         while self.pending > pending:
             segment = self._chain.oldest
             self.losses.add(segment.session, range(segment.next_seq - self._pending(segment), segment.next_seq))
@@ -247,4 +247,4 @@ class Journal:
 
 
 def _new_session() -> str:
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()

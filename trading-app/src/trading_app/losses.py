@@ -1,4 +1,4 @@
-"""What became of trades, and which of them a journal has dropped."""
+"""The status of trades, and the trades that a journal has dropped."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ type Status = Literal["waiting", "delivered", "lost"]
 
 
 class Losses:
-    """Remembers which trades were dropped before they were known to be committed, and how many that are."""
+    """The trades that were dropped before they were known to be committed, and their number."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""The wire contract from the publisher's side: what a trade is, and how it is written."""
+"""The wire contract from the publisher's side: the messages and their encoding."""
 
 import math
 import re
@@ -15,7 +15,7 @@ SIDES: tuple[Side, ...] = get_args(Side.__value__)
 MAX_QTY: Final = 1e12
 MAX_PRICE: Final = 1e12
 MAX_SEQ: Final = 10**12
-# The longest line that a trade can make, with its newline.
+# The longest line of a trade, with its newline.
 MAX_LINE_BYTES: Final = 512
 
 _SESSION: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
@@ -28,8 +28,8 @@ _SYMBOL = re.compile(SYMBOL[1:-1])
 class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_defaults=True):
     """One trade.
 
-    ``qty`` is in units traded, ``ts`` is Unix time in seconds, ``price`` is per unit. ``seq`` counts the trades of a
-    session: 1, 2, 3, …
+    ``qty`` is in units traded, ``ts`` is Unix time in seconds, ``price`` is per unit. ``seq`` numbers the trades of
+    ``session``: 1, 2, 3, …
     """
 
     side: Literal["buy", "sell"]
@@ -42,7 +42,7 @@ class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_d
 
 
 class GapFill(Struct, frozen=True, gc=False, tag_field="type", tag="gap_fill"):
-    """Declares every trade of ``session`` below ``new_seq`` that is not counted yet as lost."""
+    """Declares the trades of ``session`` below ``new_seq`` lost, unless they are counted already."""
 
     session: Annotated[str, Meta(pattern=_SESSION)]
     new_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ + 1)]
@@ -53,10 +53,10 @@ decode: Callable[[bytes], Trade | GapFill] = msgspec.json.Decoder(Trade | GapFil
 
 
 def check_side(side: str) -> Side:
-    """The side as a plain string.
+    """Return the side as a plain string.
 
     Raises:
-        ValueError: it is neither buy nor sell.
+        ValueError: the side is neither buy nor sell.
     """
     try:
         return _SIDES[side]
@@ -65,10 +65,10 @@ def check_side(side: str) -> Side:
 
 
 def check_qty(qty: SupportsFloat) -> float:
-    """The quantity as a plain float.
+    """Return the quantity as a plain float.
 
     Raises:
-        ValueError: it is not a number above 0 and up to 1e12.
+        ValueError: the quantity is not a number above 0 and at most 1e12.
     """
     number = _number("the quantity", qty)
     if not 0.0 < number <= MAX_QTY:
@@ -77,10 +77,10 @@ def check_qty(qty: SupportsFloat) -> float:
 
 
 def check_price(price: SupportsFloat) -> float:
-    """The price as a plain float.
+    """Return the price as a plain float.
 
     Raises:
-        ValueError: it is not a number from 0 to 1e12.
+        ValueError: the price is not a number from 0 to 1e12.
     """
     number = _number("the price", price)
     if not 0.0 <= number <= MAX_PRICE:
@@ -90,10 +90,10 @@ def check_price(price: SupportsFloat) -> float:
 
 @lru_cache(maxsize=4096)
 def check_symbol(symbol: str) -> str:
-    """The symbol as a plain string.
+    """Return the symbol as a plain string.
 
     Raises:
-        ValueError: it is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
+        ValueError: the symbol is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
     """
     if not _SYMBOL.fullmatch(symbol):
         raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}")
@@ -104,11 +104,11 @@ def _number(what: str, value: SupportsFloat) -> float:
     if type(value) is float:
         return value
     try:
-        # float() would read "1_000" and True as numbers.
+        # float() would accept "1_000" and True.
         if not isinstance(value, bool | str | bytes | bytearray):
             return float(value)
     except OverflowError:
         return math.inf
     except TypeError:
-        pass  # told below
+        pass
     raise ValueError(f"{what} must be a number, not {value!r}")

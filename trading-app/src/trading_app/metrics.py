@@ -1,4 +1,4 @@
-"""Publishers as a Prometheus target. This needs prometheus-client; `TradePublisher` by itself does not."""
+"""Publishers as a Prometheus target. This module needs prometheus-client; `TradePublisher` does not."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from trading_app.publisher import TradePublisher
 
 
 class PublisherCollector(Collector):
-    """What this process has published, lost, and still holds. One line registers it::
+    """Collects what this process has published, lost, and still holds. Register it in one line::
 
         REGISTRY.register(PublisherCollector(publisher))
 
-    A registry takes one of these. It shows the sum of all ``publishers``.
+    The metrics are sums over ``publishers``. A registry takes one such collector.
     """
 
     def __init__(self, *publishers: TradePublisher) -> None:
@@ -43,13 +43,13 @@ class PublisherCollector(Collector):
         )
         yield GaugeMetricFamily(
             "publisher_journal_bytes",
-            "What the journal takes in memory or on disk.",
+            "The size of the journal in memory or on disk.",
             sum(each.bytes for each in counts),
         )
 
 
 def process_registry(*publishers: TradePublisher) -> CollectorRegistry:
-    """A registry of the publishers and of the process they are in."""
+    """Return a registry with the metrics of the publishers and of this process."""
     registry = CollectorRegistry()
     registry.register(PublisherCollector(*publishers))
     ProcessCollector(registry=registry)
@@ -58,17 +58,17 @@ def process_registry(*publishers: TradePublisher) -> CollectorRegistry:
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Body and content type: the text format, or OpenMetrics where the ``Accept`` header asks for it."""
+    """Return body and content type: OpenMetrics if the ``Accept`` header asks for it, else the text format."""
     try:
         encode, content_type = choose_encoder(accept)
-    except TypeError:  # a version that is no number
+    except TypeError:  # raised for a version that is not a number
         encode, content_type = choose_encoder("")
     is_text = content_type.startswith("text/plain")
     return encode(_WithoutCreated(registry) if is_text else registry), content_type
 
 
 class _WithoutCreated(Collector):
-    """The text format has no ``_created``: there it would be a gauge."""
+    """Removes ``_created`` samples, which the text format would show as gauges."""
 
     def __init__(self, collector: CollectorRegistry) -> None:
         self._collector = collector

@@ -1,4 +1,4 @@
-"""Orders: simulated or read from a file, and played into a publisher."""
+"""Simulates orders or reads them from a file, and publishes each when it is due."""
 
 import csv
 import random
@@ -17,7 +17,7 @@ from trading_app.publisher import TradePublisher
 
 
 class Order(NamedTuple):
-    """An order due ``at`` seconds after the start of the flow, of ``qty`` units at ``price`` per unit."""
+    """An order of ``qty`` units at ``price`` per unit, due ``at`` seconds after the start of the flow."""
 
     at: float
     side: Side
@@ -27,10 +27,10 @@ class Order(NamedTuple):
 
 
 class FileError(Exception):
-    """A file that cannot be replayed. The message names the file and the line."""
+    """A file cannot be replayed. The message names the file and the line."""
 
 
-class Row(BaseModel):
+class TradeRow(BaseModel):
     """A line of a file: ``qty`` in units above 0, ``ts`` in Unix seconds, ``price`` per unit."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -46,9 +46,10 @@ class Row(BaseModel):
 def simulate(
     rate: float, seed: int | None = None, *, buys: float = 0.5, symbols: Sequence[str] = ()
 ) -> Iterator[Order]:
-    """Endless orders, ``rate`` a second, a part ``buys`` of them on that side.
+    """Yield orders without end, ``rate`` per second. ``buys`` is the fraction of buy orders, 0 to 1.
 
-    Sizes are log-normal. Each symbol's price begins at 100 and walks at random. ``seed`` decides all of it.
+    Quantities are log-normal. The price of each symbol is a random walk from 100. The same ``seed`` gives the same
+    orders.
     """
     rng = random.Random(seed)  # noqa: S311 - a simulation
     prices = dict.fromkeys(symbols, 100.0)
@@ -61,16 +62,16 @@ def simulate(
         yield Order(number / rate, side, qty, symbol, prices[symbol] if symbol else None)
 
 
-def read(path: Path) -> list[Row]:
-    """The trades of a ``.csv`` file with a header, or of a ``.jsonl`` file.
+def read(path: Path) -> list[TradeRow]:
+    """Return the trades of a ``.csv`` file with a header, or of a ``.jsonl`` file.
 
     Raises:
-        FileError: the file cannot be read, or a line of it is not a trade.
+        FileError: the file cannot be read, or a line is not a trade.
     """
     if path.suffix not in _FORMATS:
-        raise FileError(f"{path}: neither a .csv nor a .jsonl file")
+        raise FileError(f"{path}: not a .csv or .jsonl file")
     lines, validate = _FORMATS[path.suffix]
-    rows: list[Row] = []
+    rows: list[TradeRow] = []
     number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -97,26 +98,26 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(file, 1) if line.strip())
 
 
-_FORMATS: dict[str, tuple[Callable[[TextIO], Iterator[tuple[int, Any]]], Callable[[Any], Row]]] = {
-    ".csv": (_csv_lines, Row.model_validate_strings),
-    ".jsonl": (_json_lines, partial(Row.model_validate_json, strict=True)),
+_FORMATS: dict[str, tuple[Callable[[TextIO], Iterator[tuple[int, Any]]], Callable[[Any], TradeRow]]] = {
+    ".csv": (_csv_lines, TradeRow.model_validate_strings),
+    ".jsonl": (_json_lines, partial(TradeRow.model_validate_json, strict=True)),
 }
 
 
-def at_rate(rows: Iterable[Row], rate: float) -> Iterator[Order]:
-    """The rows as orders, ``rate`` a second."""
+def at_rate(rows: Iterable[TradeRow], rate: float) -> Iterator[Order]:
+    """Yield the rows as orders, ``rate`` per second."""
     return (Order(number / rate, row.side, row.qty, row.symbol, row.price) for number, row in enumerate(rows))
 
 
-def at_speed(rows: Sequence[Row], speed: float) -> Iterator[Order]:
-    """The rows as orders, as far apart as their ``ts`` are, ``speed`` times as fast.
+def at_speed(rows: Sequence[TradeRow], speed: float) -> Iterator[Order]:
+    """Return the rows as orders with the intervals between their ``ts``, ``speed`` times as fast.
 
     Raises:
-        FileError: a row has no ``ts``.
+        FileError: a row has no ``ts``, or an earlier one than the row before it.
     """
     times = [row.ts for row in rows if row.ts is not None]
     if len(times) < len(rows) or times != sorted(times):
-        raise FileError("--speed needs a ts in every line of the file, and none before the one above it")
+        raise FileError("--speed needs a ts in every line of the file, in ascending order")
     return (
         Order((ts - times[0]) / speed, row.side, row.qty, row.symbol, row.price)
         for row, ts in zip(rows, times, strict=True)
@@ -124,7 +125,7 @@ def at_speed(rows: Sequence[Row], speed: float) -> Iterator[Order]:
 
 
 def play(publisher: TradePublisher, orders: Iterable[Order], stop: threading.Event) -> Iterator[Trade]:
-    """Publish each order when it is due, until there are no more or ``stop`` is set, and yield the trades."""
+    """Publish each order when it is due, and yield the trade. Ends with the orders, or once ``stop`` is set."""
     start = time.monotonic()
     for order in orders:
         delay = start + order.at - time.monotonic()

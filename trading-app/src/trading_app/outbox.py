@@ -1,88 +1,77 @@
-"""A folder of segments on disk, so that trades survive the process."""
+"""A folder of segments on disk. Its trades survive the process."""
 
-import errno
 import fcntl
 import logging
 import mmap
 import os
 import re
 import shutil
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
+from os import PathLike
 from pathlib import Path
 from typing import IO
 
-from trading_app import sqlite_outbox
-from trading_app.segment import Memory, Segment, gap_line, read_segments
+from trading_app.outbox_error import OutboxError, OutboxInUse, outbox_errors
+from trading_app.recovery import read_segments
+from trading_app.segment import Memory, Segment, gap_line
+
+__all__ = ["Outbox", "OutboxError", "OutboxInUse", "open_outbox"]
 
 log = logging.getLogger(__name__)
 
 _SEGMENT = re.compile(r"\d{12}\.journal")
 _TAKEN = "taken-"
-# Mapped into memory at once where the platform can, so that no trade waits for a page.
+# Map all pages at once if the platform can, so that publish() never waits for a page fault.
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
 
 
-class OutboxError(Exception):
-    """An outbox that cannot be used, or cannot take a trade. The message names the path, the cause and the remedy."""
-
-
-class OutboxInUse(OutboxError):
-    """Another process holds the outbox."""
-
-
 class Outbox:
-    """The segments in a folder, held exclusively until `close`.
+    """Stores segments in a folder, which it locks until `close`.
 
-    A SQLite outbox of an earlier version at the same path is migrated first.
+    If an earlier version has left a SQLite outbox at the path, it is migrated first.
 
     Args:
-        path: the folder, made with its parents if missing.
-        others: folders to move segments from, unless a process holds them.
+        path: the folder. It is created with its parents if missing.
+        others: folders to move segments from, unless another publisher holds them.
 
     Raises:
-        OutboxInUse: another process, or another publisher of this one, holds the folder.
+        OutboxInUse: another publisher holds the folder.
         OutboxError: the folder cannot be used.
     """
 
-    def __init__(self, path: Path, others: list[Path] | None = None) -> None:
-        self.path = path
-        try:
+    def __init__(self, path: str | PathLike[str], others: Iterable[Path] = ()) -> None:
+        self.path = path = Path(path)
+        with outbox_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)
-        except BlockingIOError:
-            raise OutboxInUse(f"{path}: another publisher uses this outbox. Give each its own") from None
-        except OSError as error:
-            raise _unusable(path, error) from None
         try:
-            _open_folder(path)
-            self._flatten()
-            for other in others or []:
-                self._take_over(other)
-            self._flatten()
-        except (OSError, sqlite3.Error) as error:
+            with outbox_errors(path):
+                _open_folder(path)
+                self._flatten()
+                for other in others:
+                    self._take_over(other)
+                self._flatten()
+        except OutboxError:
             self.close()
-            raise _unusable(path, error) from None
+            raise
 
     def load(self) -> list[Segment]:
-        """What earlier processes have left, oldest first.
+        """Return the segments that earlier processes left, oldest first.
 
         Raises:
             OutboxError: a file cannot be read.
         """
-        try:
+        with outbox_errors(self.path):
             return [segment for path in _files(self.path) for segment in self._read(path)]
-        except OSError as error:
-            raise _unusable(self.path, error) from None
 
     def create(self, size: int) -> Segment:
-        """An empty segment of ``size`` bytes, all of them allocated, behind all others.
+        """Return an empty segment of ``size`` bytes, all allocated on the disk. It comes after all others.
 
         Raises:
-            OutboxError: there is no room.
+            OutboxError: the disk has no room.
         """
-        try:
+        with outbox_errors(self.path, size):
             path = self._next_path()
             with path.open("x+b") as file:
                 try:
@@ -91,8 +80,6 @@ class Outbox:
                 except OSError:
                     path.unlink()
                     raise
-        except OSError as error:
-            raise _unusable(self.path, error, size) from None
 
     def remove(self, segment: Segment) -> None:
         """Delete a segment's file."""
@@ -101,7 +88,7 @@ class Outbox:
             _delete(segment.path)
 
     def keep_gap(self, segment: Segment) -> None:
-        """Replace a segment's file, whose trades were dropped, by the line that tells of the gap."""
+        """Replace the file of a segment whose trades were dropped by its gap line."""
         segment.close()
         if not segment.path:
             return
@@ -110,19 +97,19 @@ class Outbox:
             replacement.write_bytes(gap_line(segment))
             replacement.replace(segment.path)
         except OSError as error:
-            log.warning("%s: %s. Dropped trades stay in it until the gap is known", segment.path, error.strerror)
+            log.warning("%s: %s. The file still holds dropped trades", segment.path, error.strerror)
 
     def disown(self) -> None:
-        """In a forked process: do not hold the folder for the parent, which may end first."""
+        """In a forked process, release the copy of the lock, so that it ends with the parent."""
         self._lock.close()
 
     def close(self) -> None:
-        """Release the folder for another process."""
+        """Release the folder."""
         self._lock.close()
 
     @property
     def fate(self) -> str:
-        """What becomes of trades that are here at the end."""
+        """What happens to the trades that are left when the outbox is closed."""
         return f"they stay in {self.path} for the next process"
 
     def _next_path(self) -> Path:
@@ -133,28 +120,29 @@ class Outbox:
     def _read(self, path: Path) -> list[Segment]:
         segments = read_segments(path)
         if segments:
-            # A file takes all of its room only while trades are appended to it.
+            # No more trades are appended to this file, so give unused room back.
             os.truncate(path, segments[-1].end)
         else:
             path.unlink()
         return segments
 
     def _take_over(self, other: Path) -> None:
-        """Move the segments of a folder that no process holds any more behind our own."""
+        """Move another folder into this one, unless a publisher holds it."""
         try:
             lock = _lock(other)
-        except OSError:  # in use, or not ours
+        except (OutboxInUse, OSError):
             return
         with lock:
             try:
-                _open_folder(other)
-                # In one step: two processes must not each have a part of a session.
-                other.rename(self.path / f"{_TAKEN}{other.name}")
-            except (OSError, sqlite3.Error) as error:
-                log.warning("%s: %s. Its trades stay there", other, error)
+                with outbox_errors(other):
+                    _open_folder(other)
+                    # One rename moves them all: a session must not be split between two processes.
+                    other.rename(self.path / f"{_TAKEN}{other.name}")
+            except OutboxError as error:
+                log.warning("%s. Its trades stay there", error)
 
     def _flatten(self) -> None:
-        """Put the segments of folders that were taken over behind our own."""
+        """Move the segments of taken folders behind this folder's own segments."""
         for taken in sorted(self.path.glob(f"{_TAKEN}*")):
             for path in _files(taken):
                 path.rename(self._next_path())
@@ -166,10 +154,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def open_outbox(folder: str, name: str) -> Outbox | Memory:
-    """The outbox of the program ``name``: a folder of its own below ``folder``, or memory where that is empty.
+    """Return the outbox of the program ``name``: a subfolder of ``folder``, or memory if ``folder`` is empty.
 
-    A second process of the same name gets the folder ``name-2``, and so on. What an ended process has left in such a
-    folder is taken over by the next one.
+    The subfolder is ``name``, ``name-2`` for a second process of the same name, and so on. A new process takes over the
+    trades in numbered subfolders that no process holds.
 
     Raises:
         OutboxError: the folder cannot be used.
@@ -184,22 +172,25 @@ def open_outbox(folder: str, name: str) -> Outbox | Memory:
             continue
         except OutboxError as error:
             raise OutboxError(f"WEBAPP_OUTBOX={folder}: {error}") from None
-    raise AssertionError("there is always a next number")
+    raise AssertionError("count() never ends")
 
 
 def _numbered(folder: Path, name: str) -> Iterator[Path]:
-    # A migration that was interrupted at its end has left NAME-2.new.
+    # A migration interrupted in its last step leaves only NAME-2.new.
     names = {path.name.removesuffix(".new") for path in folder.glob(f"{name}-*")}
     return (folder / other for other in sorted(names) if re.fullmatch(r"\d+", other.removeprefix(f"{name}-")))
 
 
 def _open_folder(path: Path) -> None:
-    """Make the folder, or migrate the SQLite outbox that an earlier version has left in its place."""
+    """Create the folder, or migrate the SQLite outbox that an earlier version left in its place."""
     migrated = path.with_name(f"{path.name}.new")
     if path.is_file():
+        # Few processes find such a file, and only they need sqlite3.
+        from trading_app import sqlite_outbox  # noqa: PLC0415
+
         sqlite_outbox.migrate(path, migrated)
         path.unlink()
-    # The SQLite file goes last but one: where it is gone, the migration was complete.
+    # The SQLite file is deleted only once the migration is complete.
     if migrated.is_dir() and not path.exists():
         for leftover in "-wal", "-shm":
             path.with_name(path.name + leftover).unlink(missing_ok=True)
@@ -208,7 +199,7 @@ def _open_folder(path: Path) -> None:
 
 
 def _allocate(file: IO[bytes], size: int) -> None:
-    """Take the room on the disk now: a write to a mapped page that finds none would be a SIGBUS."""
+    """Allocate the room on the disk now. Without room, a write to a mapped page would raise SIGBUS."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
     else:
@@ -220,30 +211,20 @@ def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("%s: %s. Its trades are committed; they will be sent again", path, error.strerror)
+        log.warning("%s: %s. The next process sends its trades again; they are committed", path, error.strerror)
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Hold an outbox for this process, until it ends or closes what is returned.
+    """Lock an outbox until the returned file is closed or the process ends.
 
     Raises:
-        BlockingIOError: another holds it.
+        OutboxInUse: another publisher holds it.
+        OSError: the lock file cannot be opened.
     """
     lock = path.with_name(f"{path.name}.lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise
+        raise OutboxInUse(f"{path}: another publisher uses this outbox. Give each its own") from None
     return lock
-
-
-def _unusable(path: Path, error: OSError | sqlite3.Error, size: int = 0) -> OutboxError:
-    if isinstance(error, sqlite3.Error):
-        return OutboxError(f"{path}: {error}. Move the file away, or use another path")
-    remedy = "Use a path that this user can write"
-    if error.errno == errno.ENOSPC:
-        remedy = f"Make room for {size:,} bytes" if size else "Make room"
-    elif error.errno in {errno.EMFILE, errno.ENFILE}:
-        remedy = "Raise the limit of open files (ulimit -n)"
-    return OutboxError(f"{path}: {error.strerror}. {remedy}")

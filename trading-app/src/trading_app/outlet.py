@@ -1,31 +1,39 @@
-"""The ZeroMQ PUSH socket where trades leave."""
+"""The ZeroMQ PUSH socket that sends trades."""
 
 import logging
 import sys
 import time
+from typing import NamedTuple
 
 import zmq
 
-from trading_app.curve import Keys
-
 REOPEN_SECONDS = 0.5
-# Frames in the socket. What waits there cannot be taken back when the journal rewinds.
+# Frames that the socket queues. They cannot be taken back when the window rewinds.
 _SEND_QUEUE = 16
-# A sidecar that is killed in the middle of a handshake makes one fail.
+# One failure is normal: a sidecar may be killed during a handshake.
 _NOTABLE_FAILURES = 3
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 log = logging.getLogger(__name__)
 
 
-class Outlet:
-    """A PUSH socket that connects, and connects again, until the sidecar takes it.
+class Keys(NamedTuple):
+    """The publisher's own key pair and the sidecar's public key, encoded in Z85."""
 
-    ZeroMQ gives up for good where a handshake fails, with CURVE for a key that is not allowed yet. `mend` does not.
+    public: bytes
+    secret: bytes
+    server: bytes
+
+
+class Outlet:
+    """A PUSH socket that reconnects until the sidecar accepts the connection.
+
+    ZeroMQ stops reconnecting when a handshake fails, for example for a CURVE key that is not allowed yet. `mend` opens
+    a new socket then.
 
     Args:
-        address: where the sidecar takes trades.
-        keys: to send with CURVE; None to send without encryption.
+        address: the sidecar's ZeroMQ address.
+        keys: the CURVE keys, or None to send without encryption.
 
     Raises:
         ValueError: ``address`` is not a ZeroMQ address.
@@ -38,7 +46,7 @@ class Outlet:
         self._open()
 
     def send(self, data: bytes) -> bool:
-        """Send a frame without waiting; False if there is no connection, or too much waits in it."""
+        """Send a frame without waiting. Return False if there is no connection or its queue is full."""
         if self._socket.closed:
             return False
         try:
@@ -49,14 +57,14 @@ class Outlet:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Wait until it takes a frame, at most so long."""
+        """Wait up to ``seconds`` until `send` can succeed."""
         if self._socket.closed:
             time.sleep(seconds)
         else:
             self._socket.poll(int(seconds * 1000) + 1, zmq.POLLOUT)
 
     def mend(self) -> None:
-        """Open another socket if the handshake of this one has failed, not too soon."""
+        """Open a new socket if a handshake has failed, at most once in `REOPEN_SECONDS`."""
         if time.monotonic() < self._opened_at + REOPEN_SECONDS:
             return
         if self._socket.closed:
@@ -66,25 +74,25 @@ class Outlet:
             return
         self._failures += 1
         if self._failures == _NOTABLE_FAILURES:
-            # As in zmq_socket_monitor(3). Importing pyzmq's parser would import asyncio.
+            # The format is that of zmq_socket_monitor(3). pyzmq's parser would import asyncio.
             event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
-            log.warning("%s does not take the connection; trades wait: %s", self._address, self._cause(event))
+            log.warning("%s refuses the connection: %s. Trades wait in the journal", self._address, self._cause(event))
         self._socket.linger = 0
         self.close()
         self._open()
 
     def close(self) -> None:
-        """Close it. What waits in it is sent for a second more."""
+        """Close the socket. ZeroMQ tries for one more second to send the queued frames."""
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
 
     def _cause(self, event: int) -> str:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            return "this publisher's key is not allowed there"
+            return "the sidecar does not allow this publisher's key"
         if self._keys:
-            return "another server key than server.key, no CURVE, or no sidecar"
-        return "CURVE is needed there, or it is no sidecar"
+            return "its key is not the one in server.key, it does not use CURVE, or it is not a sidecar"
+        return "it requires CURVE, or it is not a sidecar"
 
     def _open(self) -> None:
         self._opened_at = time.monotonic()
@@ -99,15 +107,15 @@ class Outlet:
 
 def _push(keys: Keys | None, *, ipv6: bool) -> zmq.Socket[bytes]:
     push: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
-    # Without a connection the socket takes nothing: what waits, waits in the journal.
+    # Without a connection the socket queues nothing, so trades wait in the journal.
     push.setsockopt(zmq.IMMEDIATE, 1)
     push.setsockopt(zmq.LINGER, 1000)
     push.setsockopt(zmq.SNDHWM, _SEND_QUEUE)
     push.setsockopt(zmq.IPV6, ipv6)
-    # A host that vanished without a word would keep the connection, and what is sent into it, for many minutes.
+    # Without heartbeats, a connection to a host that vanished would stay open and swallow frames for many minutes.
     push.setsockopt(zmq.HEARTBEAT_IVL, 1000)
     push.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3000)
-    # After some failures it would give up anyway. With this each is one event, however long nobody reads them.
+    # Stop at the first failed handshake, so that each socket queues one monitor event at most.
     push.setsockopt(zmq.RECONNECT_STOP, zmq.RECONNECT_STOP_HANDSHAKE_FAILED)
     if keys:
         push.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)

@@ -1,4 +1,4 @@
-"""What page and API have in common as programs."""
+"""The command line that page and API share."""
 
 import argparse
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Program:
     """A command that serves HTTP.
 
     Attributes:
-        name: of the command.
-        factory: the import string of what makes the app.
-        port: by default.
-        outbox: the name of its journal.
-        description: for ``--help``.
+        name: the name of the command.
+        factory: the import string of the function that creates the app.
+        port: the default port.
+        outbox: the name of its folder in the outbox.
+        description: the description in ``--help``.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Program:
     description: str
 
     def run(self) -> None:
-        """Read options and settings, and serve. A bad setting ends the program with one line."""
+        """Read options and settings, and serve. An invalid setting ends the program with one line."""
         parser = argparse.ArgumentParser(prog=self.name, description=self.description)
         parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
         arguments = parser.parse_args()

@@ -1,41 +1,40 @@
-"""The way a program emits trades."""
+"""`TradePublisher`, which programs use to emit trades."""
 
 import time
 import weakref
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import Self, SupportsFloat
 
+from trading_app.chain import Storage
 from trading_app.counts import Counts
-from trading_app.curve import load_keys, warn_if_exposed
 from trading_app.journal import Journal
 from trading_app.losses import Status
 from trading_app.messages import Side, Trade, check_price, check_qty, check_side, check_symbol
-from trading_app.outbox import Outbox
+from trading_app.outlet import Keys
 from trading_app.segment import Memory
 from trading_app.sender import EXIT_SECONDS, Sender
 
 
 class TradePublisher:
-    """Emits trades to the sidecar, from any number of threads.
+    """Emits trades to the sidecar. Any number of threads may use it.
 
-    `publish` numbers a trade and appends it to a journal; it never waits for the sidecar. A thread of the publisher's
-    own sends the journal's trades until the sidecar has committed them.
+    `publish` numbers a trade and appends it to a journal. It never waits for the sidecar. A background thread sends the
+    journal's trades until the sidecar has committed them.
 
-    A publisher belongs to the process that made it: in a forked child `publish` raises RuntimeError.
+    A publisher belongs to the process that created it. In a forked child, `publish` raises RuntimeError.
 
     Args:
-        address: where the sidecar takes trades, such as ``tcp://localhost:5555``. It need not be there yet.
-        sidecar_url: where it tells what is committed, such as ``http://localhost:8001``.
-        outbox: a folder that keeps the journal when the process dies, or None for memory.
-        capacity: how many trades wait before the oldest are dropped.
+        address: the sidecar's ZeroMQ address, such as ``tcp://localhost:5555``. The sidecar need not run yet.
+        sidecar_url: the sidecar's HTTP address, such as ``http://localhost:8001``.
+        outbox: a folder that keeps the journal if the process dies, or None to keep it in memory.
+        capacity: the number of trades that may be pending before the oldest are dropped.
         curve: a folder with ``client.key_secret`` and ``server.key``, or None to send without encryption.
 
     Raises:
-        ValueError: ``address`` is not a ZeroMQ address, ``sidecar_url`` not an HTTP address, ``capacity`` not a whole
-            number above 0, or ``curve`` has no such keys.
-        OutboxError: the outbox is in use by another process, or cannot be used.
+        ValueError: ``address`` is not a ZeroMQ address, ``sidecar_url`` is not an HTTP address, ``capacity`` is not a
+            whole number above 0, or ``curve`` does not hold these keys.
+        OutboxError: another publisher holds the outbox, or it cannot be used.
     """
 
     def __init__(
@@ -43,35 +42,32 @@ class TradePublisher:
         address: str,
         *,
         sidecar_url: str,
-        outbox: Outbox | Memory | str | PathLike[str] | None = None,
+        outbox: Storage | str | PathLike[str] | None = None,
         capacity: int = 1_000_000,
         curve: str | PathLike[str] | None = None,
     ) -> None:
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"the capacity must be a whole number above 0, not {capacity!r}")
-        keys = None
-        if curve is not None:
-            keys = load_keys(Path(curve))
-            warn_if_exposed(Path(curve))
+        keys = None if curve is None else _keys(curve)
         self._journal = Journal(_storage(outbox), capacity)
         try:
             self._sender = Sender(self._journal, address, sidecar_url, keys)
         except ValueError:
             self._journal.close()
             raise
-        # A publisher that nobody holds any more is drained and closed by its thread.
+        # The thread flushes and closes a publisher that is garbage collected.
         weakref.finalize(self, self._sender.stop, EXIT_SECONDS).atexit = False
 
     def publish(
         self, side: Side, qty: SupportsFloat = 1.0, *, symbol: str | None = None, price: SupportsFloat | None = None
     ) -> Trade:
-        """Emit one trade of ``qty`` units at ``price`` per unit, dated now. Not for signal handlers.
+        """Emit one trade of ``qty`` units at ``price`` per unit, with the current time. Not for signal handlers.
 
         Raises:
-            ValueError: the side is unknown, or a value is out of its range: ``qty`` above 0 up to 1e12, ``price`` 0 to
-                1e12, ``symbol`` 1 to 32 of ``A-Z a-z 0-9 . _ : / -``.
-            OutboxError: the outbox has no room. The trade was not sent.
-            RuntimeError: the publisher is closed, or was made by the process that forked this one.
+            ValueError: the side is not buy or sell, or a value is out of range: ``qty`` above 0 and at most 1e12,
+                ``price`` 0 to 1e12, ``symbol`` 1 to 32 of ``A-Z a-z 0-9 . _ : / -``.
+            OutboxError: the outbox has no room. The trade is not sent.
+            RuntimeError: the publisher is closed, or belongs to the parent process.
         """
         trade = self._journal.append(
             check_side(side),
@@ -86,47 +82,47 @@ class TradePublisher:
 
     @property
     def session(self) -> str:
-        """The session that the next trade is numbered in. It changes when a publisher was idle for a day."""
+        """The session of the next trade. A publisher that was idle for a day begins a new one."""
         return self._journal.newest[0]
 
     @property
     def capacity(self) -> int:
-        """How many trades wait before the oldest are dropped."""
+        """The number of trades that may be pending before the oldest are dropped."""
         return self._journal.capacity
 
     @property
     def pending(self) -> int:
-        """Trades that the sidecar is not known to have committed."""
+        """The number of trades that the sidecar is not known to have committed."""
         return self._journal.pending
 
     @property
     def lost(self) -> int:
-        """Trades dropped from a full journal before they were known to be committed.
+        """The number of trades dropped from a full journal before they were known to be committed.
 
-        Some of them may have been: what the sidecar missed for good is in its ``trades_lost_total``.
+        The sidecar may have counted some of them. Its ``trades_lost_total`` counts those it never received.
         """
         return self._journal.losses.count
 
     @property
     def counts(self) -> Counts:
-        """Trades published, lost and pending, and the journal's bytes, all of one instant.
+        """A consistent snapshot: trades published, lost and pending, and the journal's size.
 
-        It takes the journal's lock for some microseconds.
+        This holds the journal's lock for some microseconds.
         """
         return self._journal.counts
 
     def status(self, trade: Trade) -> Status:
-        """What became of a trade that this publisher has published; lost means dropped, as in `lost`."""
+        """The status of a trade of this publisher: "waiting", "delivered", or "lost" as in `lost`."""
         return self._journal.status(trade)
 
     def wait(self, trade: Trade, timeout: float = 5.0) -> Status:
-        """Wait up to ``timeout`` seconds until it is known what became of a trade, and return its `status`."""
+        """Wait up to ``timeout`` seconds until a trade is delivered or lost, and return its `status`."""
         with self._journal.lock:
             self._journal.changed.wait_for(lambda: self._journal.status(trade) != "waiting", timeout)
             return self._journal.status(trade)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to ``timeout`` seconds for what is published by now to be committed; tell whether it is."""
+        """Wait up to ``timeout`` seconds until all trades published so far are committed. Return whether they are."""
         journal = self._journal
         with journal.lock:
             ends = journal.ends
@@ -135,9 +131,9 @@ class TradePublisher:
             )
 
     def close(self, timeout: float = 5.0) -> None:
-        """Flush for up to ``timeout`` seconds, then release socket and outbox. Closing twice does no harm.
+        """Flush for up to ``timeout`` seconds, then release the socket and the outbox. Closing twice is harmless.
 
-        What is not committed by then stays in an outbox, and is lost with a journal in memory.
+        Trades that are still uncommitted stay in the outbox. Without an outbox they are lost.
         """
         self._sender.stop(timeout)
         self._sender.join()
@@ -151,7 +147,22 @@ class TradePublisher:
         self.close()
 
 
-def _storage(outbox: Outbox | Memory | str | PathLike[str] | None) -> Outbox | Memory:
+# Few publishers need these modules. Importing them here keeps `import trading_app` fast.
+
+
+def _keys(folder: str | PathLike[str]) -> Keys:
+    from trading_app.curve import load_keys, warn_if_exposed  # noqa: PLC0415
+
+    keys = load_keys(folder)
+    warn_if_exposed(folder)
+    return keys
+
+
+def _storage(outbox: Storage | str | PathLike[str] | None) -> Storage:
     if outbox is None:
         return Memory()
-    return outbox if isinstance(outbox, Outbox | Memory) else Outbox(Path(outbox))
+    if not isinstance(outbox, str | PathLike):
+        return outbox
+    from trading_app.outbox import Outbox  # noqa: PLC0415
+
+    return Outbox(outbox)

@@ -1,4 +1,4 @@
-"""The one thread that talks to the sidecar: it sends what the journal holds until that is committed."""
+"""The thread that talks to the sidecar: it sends the journal's trades until they are committed."""
 
 import atexit
 import logging
@@ -12,12 +12,10 @@ from queue import Empty, SimpleQueue
 
 import zmq
 
-from trading_app.client import Unreachable
-from trading_app.cursor import CursorClient
-from trading_app.curve import Keys
 from trading_app.journal import Journal
-from trading_app.outbox import OutboxError
-from trading_app.outlet import Outlet
+from trading_app.outbox_error import OutboxError
+from trading_app.outlet import Keys, Outlet
+from trading_app.unreachable import Unreachable
 from trading_app.window import Frame, Window
 
 ASK_SECONDS = 0.05
@@ -25,7 +23,7 @@ RESEND_SECONDS = 1.0
 MAX_RESEND_SECONDS = 30.0
 EXIT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.5
-# A trade whose publish() was interrupted before it could wake the thread waits no longer.
+# The longest sleep. A signal may interrupt publish() before it wakes the thread.
 _IDLE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -35,28 +33,31 @@ class Sender:
     """Owns the PUSH socket and the HTTP connection, and closes them and the journal when it stops.
 
     Args:
-        journal: what to send.
-        address: where the sidecar takes trades.
-        sidecar_url: where it tells what is committed.
-        keys: to send with CURVE; None to send without encryption.
+        journal: the trades to send.
+        address: the sidecar's ZeroMQ address.
+        sidecar_url: the sidecar's HTTP address, which serves the cursors.
+        keys: the CURVE keys, or None to send without encryption.
 
     Attributes:
-        sleeps: whether `wake` must be called for the next trade to be sent soon.
+        sleeps: whether the thread needs `wake` to send the next trade soon.
 
     Raises:
-        ValueError: an address is not of its kind.
+        ValueError: an address is invalid.
     """
 
     def __init__(self, journal: Journal, address: str, sidecar_url: str, keys: Keys | None) -> None:
+        # Importing http.client takes longer than importing the rest of the library.
+        from trading_app.cursor import CursorClient  # noqa: PLC0415
+
         self._client = CursorClient(sidecar_url)
         self._outlet = Outlet(address, keys)
-        self._where = f"trades go to {address}, {sidecar_url} is asked for them"
+        self._where = f"trades go to {address}; cursors come from {sidecar_url}"
         self._journal = journal
         self._window = Window(journal)
         self._frame: Frame | None = None
         self._state_id = ""
         self._was_unreachable = False
-        self._said_where = False
+        self._warned = False
         self._ask_at = 0.0
         self._moved_at = 0.0
         self._resend_seconds = RESEND_SECONDS
@@ -68,26 +69,26 @@ class Sender:
         _senders.add(self)
 
     def wake(self) -> None:
-        """Let it look for trades. Cheap enough to be called for each."""
+        """Wake the thread to look for trades. Cheap enough to be called for each trade."""
         self.sleeps = False
         self._wakeups.put(None)
 
     def stop(self, timeout: float) -> None:
-        """Send and wait for commits for up to ``timeout`` seconds more, then close everything. Does not wait for it."""
+        """Make the thread close everything once all is committed, or after ``timeout`` seconds. Returns at once."""
         self._stop_at = min(self._stop_at, time.monotonic() + timeout)
         self._wakeups.put(None)
 
     def join(self) -> None:
-        """Wait until everything is closed."""
+        """Wait until the thread has closed everything."""
         self._thread.join()
 
     def disown(self) -> None:
-        """In a process forked from the one that runs the thread: leave everything to that one."""
+        """In a forked process, leave the journal to the parent, which runs the thread."""
         self._journal.disown(f"this publisher belongs to process {os.getppid()}; make one after the fork")
 
     def _run(self) -> None:
         try:
-            # What an earlier process has left may be committed.
+            # Trades that an earlier process left may be committed already.
             self._ask()
             while not self._is_done():
                 try:
@@ -100,7 +101,7 @@ class Sender:
             self._close()
 
     def _work(self) -> None:
-        """Send, ask, tidy up, sleep."""
+        """Send trades, fetch cursors, tidy the journal, sleep."""
         self._send(until=min(self._ask_at, self._stop_at))
         if time.monotonic() >= self._ask_at:
             self._ask()
@@ -113,7 +114,7 @@ class Sender:
         return self._stop_at < inf and (self._journal.is_idle or time.monotonic() >= self._stop_at)
 
     def _send(self, until: float) -> None:
-        """Send for as long as there is something, the window is open and the time has not come."""
+        """Send until no trade is left, the window is full, or the time is ``until``."""
         if self._window.is_empty:
             self._moved_at = time.monotonic()
         while (left := until - time.monotonic()) > 0:
@@ -126,12 +127,12 @@ class Sender:
                 self._outlet.wait(left)
 
     def _sleep(self, until: float) -> None:
-        """Wait for a trade, or for the next question where one is due."""
+        """Wait for a trade, or until it is time to fetch the next cursor."""
         if self._window.is_full:
             self._wait(until - time.monotonic())
             return
         self.sleeps = True
-        # A trade that came just before woke nobody.
+        # A trade published before `sleeps` was set did not wake this thread.
         if not (self._frame or self._window.has_unsent):
             idle = self._journal.is_idle and self._stop_at == inf
             self._wait(_IDLE_SECONDS if idle else until - time.monotonic())
@@ -144,12 +145,12 @@ class Sender:
             self._wakeups.get(timeout=max(0.0, timeout))
 
     def _tidy(self) -> None:
-        # Without room for the next segment publish() raises this when it needs it.
+        # If there is no room for the next segment, publish() reports that once it needs one.
         with suppress(OutboxError):
             self._journal.tidy()
 
     def _ask(self) -> None:
-        """Ask what is committed, session by session, and rewind where nothing moves."""
+        """Fetch the cursors, session by session, and rewind if trades do not get committed."""
         while not self._journal.is_idle:
             session = self._journal.head.session
             try:
@@ -160,7 +161,7 @@ class Sender:
             self._check_state(cursor.state_id)
             newest, next_seq = self._journal.newest
             if session == newest and cursor.next_seq > next_seq:
-                self._begin_again(session, cursor.next_seq)
+                self._begin_new_session(session, cursor.next_seq)
                 return
             moved = self._journal.commit(session, cursor.next_seq)
             self._window.acknowledge()
@@ -168,10 +169,10 @@ class Sender:
             if not moved or self._journal.head.session == session:
                 return
 
-    def _begin_again(self, session: str, next_seq: int) -> None:
+    def _begin_new_session(self, session: str, next_seq: int) -> None:
         log.error(
-            "session %s: the sidecar expects trade %d, which was never published. Somebody else has used this session;"
-            " what waits is sent in a new one",
+            "session %s: the sidecar expects trade %d, which was never published. Another publisher has used this"
+            " session. Pending trades are sent in a new one",
             session,
             next_seq,
         )
@@ -187,14 +188,14 @@ class Sender:
     def _resend(self, session: str, next_seq: int, *, moved: bool) -> None:
         now = time.monotonic()
         if moved:
-            self._moved_at, self._resend_seconds, self._said_where = now, RESEND_SECONDS, False
+            self._moved_at, self._resend_seconds, self._warned = now, RESEND_SECONDS, False
         if self._was_unreachable:
             self._rewind(now, session, next_seq)
         elif not self._window.is_empty and now - self._moved_at >= self._resend_seconds:
             self._resend_seconds = min(2 * self._resend_seconds, MAX_RESEND_SECONDS)
-            if not self._said_where:
+            if not self._warned:
                 log.warning("no trade was committed in %.0f s; %s", now - self._moved_at, self._where)
-                self._said_where = True
+                self._warned = True
             self._rewind(now, session, next_seq)
         self._was_unreachable = False
 
@@ -219,7 +220,7 @@ def _disown_all() -> None:
 
 
 def _stop_all() -> None:
-    """Deliver what an interpreter that exits has not closed."""
+    """Deliver the trades of publishers that are still open when the interpreter exits."""
     senders = list(_senders)
     for sender in senders:
         sender.stop(EXIT_SECONDS)

@@ -1,4 +1,4 @@
-"""Settings, read from the environment once at the start."""
+"""Settings, read from the environment at the start."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from trading_app.curve import load_keys
 
 _TCP = re.compile(r"tcp://(?:\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]*]+):(?P<port>[0-9]{1,5})")
-# What fits into the kernel's sun_path, with the zero at its end.
+# The size of the kernel's sun_path, without the final zero byte.
 _MAX_IPC = 107
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _FORMS = {
@@ -31,14 +31,14 @@ _FORMS = {
 
 
 class SettingError(Exception):
-    """A setting that cannot work. The message is one line: the key, its value, the cause, the remedy."""
+    """A setting is invalid. The message is one line with the key, the value, the cause and the remedy."""
 
     def __init__(self, key: str, value: str, cause: str, remedy: str) -> None:
         super().__init__(f"{key}={value}: {cause}. {remedy}")
 
 
 def _endpoint(value: str) -> str:
-    """Refuse what ZeroMQ would take and misread: it connects to port 99999 as 34463."""
+    """Refuse addresses that ZeroMQ accepts but misreads: it connects to port 34463 for 99999."""
     if value.startswith("ipc://"):
         size = len(os.fsencode(value.removeprefix("ipc://")))
         if size > _MAX_IPC:
@@ -58,7 +58,7 @@ def _host(value: str) -> str:
 
 
 def _port(value: str | int) -> str | int:
-    """Refuse what pydantic takes for a whole number, such as 8001.0."""
+    """Refuse numbers that pydantic would accept, such as 8001.0."""
     if not re.fullmatch("[0-9]{1,5}", str(value)):
         raise ValueError("not a port")
     return value
@@ -90,11 +90,11 @@ type _Url = Annotated[str, AfterValidator(_url)]
 
 
 class Settings(BaseModel):
-    """The settings of the programs that publish. ``outbox`` is a folder, or empty for memory.
+    """The settings of the programs that publish.
 
-    ``curve`` is the folder of the keys, None without encryption.
-    ``prometheus_url`` and ``grafana_url`` are for the page; ``ui_url`` is where the HTTP API sends a browser back to.
-    ``allowed_hosts`` are the names with a dot under which page and API may be reached.
+    ``outbox`` is a folder, or empty to keep trades in memory. ``curve`` is the folder of the keys, or None to send
+    without encryption. The page queries ``prometheus_url`` and links to ``grafana_url``. The API redirects HTML forms
+    to ``ui_url``. ``allowed_hosts`` are the host names with a dot under which page and API may be reached.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -116,10 +116,10 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environ(cls, port: int, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings, with ``port`` where none is set.
+        """Read the settings. ``port`` is the default of PORT.
 
         Raises:
-            SettingError: a value is not of the form its key needs.
+            SettingError: a value is invalid.
         """
         try:
             return cls.model_validate({"PORT": port, **environ})
@@ -132,21 +132,21 @@ class Settings(BaseModel):
 
     @property
     def ui_origin(self) -> str:
-        """What a browser calls the page's origin."""
+        """The origin of the page, as a browser sends it."""
         parts = urlsplit(self.ui_url)
         return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def require_free(host: str, port: int) -> None:
-    """Bind the HTTP port and let go: a program that would fail later fails now, and in one line.
+    """Check that the HTTP port can be bound, so that a program fails early and with one line.
 
     Raises:
-        SettingError: the port is taken, or not this user's to take, or the host is not this machine's.
+        SettingError: the port is in use or not allowed for this user, or the host is not an address of this machine.
     """
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Without listening, so that no one can connect to what is gone at once.
+            # Bind without listening, so that no client can connect.
             probe.bind((host, port))
     except OSError as error:
         match error.errno:

@@ -1,9 +1,10 @@
-"""The outbox of versions before the journal: a SQLite file, read once."""
+"""Migrates the outbox of versions before the journal, a SQLite file."""
 
 import logging
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from trading_app.messages import GapFill, Trade, decode, encode
+from trading_app.outbox_error import OutboxError
 
 log = logging.getLogger(__name__)
 
@@ -19,28 +21,37 @@ _SEGMENT_BYTES = 4 << 20
 
 
 def migrate(source: Path, folder: Path) -> None:
-    """Write the trades of a SQLite outbox to segments in ``folder``, each under its session and number.
+    """Write the trades of a SQLite outbox to segments in ``folder``. Each keeps its session and number.
 
-    A trade that breaks today's contract counts as lost.
+    A trade that breaks the current contract counts as lost.
 
     Raises:
-        sqlite3.Error: the source is damaged, or not an outbox.
-        OSError: there is no room.
+        OutboxError: the source is damaged, or not an outbox.
+        OSError: the disk has no room.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as db:
-        rows = db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq")
-        number = 0
-        for session, trades in groupby(rows, key=itemgetter(0)):
-            for segment in _segments(session, [(seq, message) for _, seq, message in trades]):
-                number += 1
-                with (folder / f"{number:012}.journal").open("wb") as file:
-                    file.write(segment)
-                    file.flush()
-                    # The original is deleted next: a power cut must not leave neither.
-                    os.fsync(file.fileno())
+    try:
+        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as db:
+            for number, segment in enumerate(_all_segments(db), 1):
+                _write(folder / f"{number:012}.journal", segment)
+    except sqlite3.Error as error:
+        raise OutboxError(f"{source}: {error}. Move the file away, or use another path") from None
     log.info("%s: migrated to a folder of segments", source)
+
+
+def _all_segments(db: sqlite3.Connection) -> Iterator[bytes]:
+    rows = db.execute("SELECT session, seq, message FROM trades ORDER BY session, seq")
+    for session, trades in groupby(rows, key=itemgetter(0)):
+        yield from _segments(session, [(seq, message) for _, seq, message in trades])
+
+
+def _write(path: Path, segment: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(segment)
+        file.flush()
+        # The SQLite file is deleted next, so the segment must be on the disk even after a power cut.
+        os.fsync(file.fileno())
 
 
 def _segments(session: str, trades: list[tuple[int, bytes]]) -> list[bytes]:
@@ -59,6 +70,6 @@ def _line(session: str, seq: int, message: bytes) -> bytes:
         if isinstance(trade, Trade) and (trade.session, trade.seq) == (session, seq):
             return encode(trade) + b"\n"
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # the gap below tells of it
-    log.warning("session %s: trade %d breaks the contract, and counts as lost", session, seq)
+        pass
+    log.warning("session %s: trade %d breaks the contract and counts as lost", session, seq)
     return encode(GapFill(session, seq + 1)) + b"\n"

@@ -1,4 +1,4 @@
-"""The totals that the sidecar has counted, asked over HTTP."""
+"""Fetches the totals that the sidecar has counted."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,15 +6,16 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import SIDES, Side
+from trading_app.unreachable import Unreachable
 
 _MAX_METRICS = 16 * 1024 * 1024
 _BY_SIDE = {"trades_total": 0, "volume_total": 1, "notional_total": 2}
 
 
 class SideTotals(NamedTuple):
-    """Of one symbol and side: ``volume`` in units, ``notional`` the sum of quantity times price."""
+    """The totals of one symbol and side. ``volume`` is in units, ``notional`` the sum of quantity times price."""
 
     trades: float = 0.0
     volume: float = 0.0
@@ -22,11 +23,11 @@ class SideTotals(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What the sidecar has counted.
+    """All that the sidecar has counted.
 
-    ``by_symbol`` has "" for trades without a symbol. ``last_trade_ts`` in Unix seconds and 0 before the first, ``lost``
-    in trades. ``delivery`` is the histogram of delivery times: trades that took at most so many seconds, since it
-    started.
+    ``by_symbol`` holds trades without a symbol under "". ``last_trade_ts`` is in Unix seconds, 0 before the first
+    trade. ``lost`` is a number of trades. ``delivery`` is the histogram of delivery times since the sidecar started: it
+    maps an upper bound in seconds to the number of trades that took at most as long.
     """
 
     by_symbol: dict[str, dict[Side, SideTotals]]
@@ -35,17 +36,17 @@ class Totals(NamedTuple):
     delivery: dict[float, float]
 
     def trades(self, side: Side) -> float:
-        """The trades of all symbols."""
+        """The number of trades on one side, over all symbols."""
         return sum(by_side[side].trades for by_side in self.by_symbol.values())
 
     def position(self, symbol: str) -> float:
-        """Units bought less units sold."""
+        """Units bought minus units sold."""
         by_side = self.by_symbol.get(symbol)
         return by_side["buy"].volume - by_side["sell"].volume if by_side else 0.0
 
 
 class TotalsClient:
-    """Asks the sidecar at ``url``, for one thread.
+    """Fetches totals from the sidecar at ``url``. For use by one thread.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
@@ -55,10 +56,10 @@ class TotalsClient:
         self._client = HttpClient(url)
 
     def ask(self) -> Totals:
-        """The totals as of now.
+        """Return the current totals.
 
         Raises:
-            Unreachable: it did not answer, or says that it is not well.
+            Unreachable: the sidecar did not answer with its metrics, or its health check failed.
         """
         self._client.get("/health")
         text = self._client.get("/metrics", max_bytes=_MAX_METRICS)
@@ -76,7 +77,7 @@ class TotalsClient:
                 },
             )
         except (ValueError, KeyError) as error:
-            raise Unreachable(f"it answers nonsense: {error}") from error
+            raise Unreachable(f"the answer is not the sidecar's metrics: {error}") from error
 
     def close(self) -> None:
         self._client.close()
