@@ -15,8 +15,14 @@ _NUMBERS = {
     "Net": ("net", "Units bought minus units sold."),
     "Bought": ("bought", "Units bought."),
     "Sold": ("sold", "Units sold."),
-    "Avg. buy": ("average_buy", "Turnover of the buys divided by their volume. Empty if some are known to carry no price."),
-    "Avg. sell": ("average_sell", "Turnover of the sells divided by their volume. Empty if some are known to carry no price."),
+    "Avg. buy": (
+        "average_buy",
+        "Turnover by volume of the buys. Empty if some are known to carry no price.",
+    ),
+    "Avg. sell": (
+        "average_sell",
+        "Turnover by volume of the sells. Empty if some are known to carry no price.",
+    ),
     "Last": ("last", "Price of the last trade."),
     "Turnover": ("turnover", "Sum of quantity times price of both sides. Trades without a price add nothing."),
     "Profit": (
@@ -53,9 +59,7 @@ def positions(
             yield _position(symbol, buy, sell, last_prices.get(symbol), has_all_prices=symbol not in unpriced)
 
 
-def _position(
-    symbol: str, buy: SideTotals, sell: SideTotals, last: float | None, *, has_all_prices: bool
-) -> Position:
+def _position(symbol: str, buy: SideTotals, sell: SideTotals, last: float | None, *, has_all_prices: bool) -> Position:
     net = round(buy.volume - sell.volume, 8)
     turnover = buy.notional + sell.notional
     average_buy, average_sell = (_average(side) if has_all_prices else None for side in (buy, sell))

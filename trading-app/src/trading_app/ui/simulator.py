@@ -65,7 +65,7 @@ class Meter:
 
 
 class Simulator:
-    """Publishes simulated orders from `start` to `stop`. ``problem`` says why a flow ended by itself, else it is empty."""
+    """Publishes simulated orders from `start` to `stop`. ``problem`` says why a flow ended by itself."""
 
     def __init__(self, publisher: TradePublisher) -> None:
         self._publisher = publisher

@@ -19,7 +19,7 @@ _STATES = {"waiting": ":blue-badge[waiting]", "counted": ":green[counted]", "los
 
 
 class Row(NamedTuple):
-    """A trade as shown. ``delivery`` is in seconds, None while unknown; ``state`` is "" for trades of other publishers."""
+    """A trade as shown. ``delivery`` is in seconds, None while unknown; ``state`` is "" if it is not this page's."""
 
     ts: float
     side: Side
