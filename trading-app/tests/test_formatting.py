@@ -1,10 +1,10 @@
-"""How numbers, times, charts and the neighbours' addresses read."""
+"""Formatting of numbers, times, chart data and addresses."""
 
 import pytest
 
 from trading_app.totals import SideTotals, Totals
 from trading_app.ui.chart import rates_table, values_table
-from trading_app.ui.formatting import ago, duration, number, per_second, rounded
+from trading_app.ui.formatting import clock, duration, moment, number, per_second, rounded
 from trading_app.ui.history import Point, Value
 from trading_app.ui.numbers import NONE, numbers
 from trading_app.ui.poller import Snapshot
@@ -15,12 +15,12 @@ from trading_app.ui.status import from_the_browser
     "value, text",
     [(1234567.5, "1,234,567.5"), (0.1234567, "0.1234567"), (100.0, "100"), (0.0, "0"), (-0.0, "0"), (1e-9, "1e-09")],
 )
-def test_a_number_has_all_its_digits(value: float, text: str) -> None:
+def test_a_number_keeps_its_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
 @pytest.mark.parametrize("value, text", [(2.345, "2.35"), (-0.001, "0"), (1000.0, "1,000"), (-64.333, "-64.33")])
-def test_a_rounded_one_has_two_decimals(value: float, text: str) -> None:
+def test_a_rounded_number_has_at_most_two_decimals(value: float, text: str) -> None:
     assert rounded(value) == text
 
 
@@ -41,38 +41,39 @@ def test_a_rounded_one_has_two_decimals(value: float, text: str) -> None:
         (5 * 86400 + 3600, "5 d 1 h"),
     ],
 )
-def test_a_duration_has_the_unit_that_fits(seconds: float, text: str) -> None:
+def test_a_duration_has_a_fitting_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize("seconds, text", [(-1.0, "now"), (0.9, "now"), (1.9, "1 s ago"), (61.0, "1 min 1 s ago")])
-def test_how_long_ago_ticks_in_seconds(seconds: float, text: str) -> None:
-    assert ago(seconds) == text
+def test_a_moment_is_a_time_today_and_a_date_before() -> None:
+    now = 1_790_000_000.0
+    assert moment(now, now) == clock(now)
+    assert moment(now - 3 * 86400, now) in {"2026-09-18", "2026-09-19"}, "in any time zone"
 
 
 @pytest.mark.parametrize("rate, text", [(0.0, "0/s"), (9.876, "9.88/s"), (99_999.6, "100,000/s")])
-def test_a_rate_is_per_second(rate: float, text: str) -> None:
+def test_a_rate_has_two_decimals_below_100(rate: float, text: str) -> None:
     assert per_second(rate) == text
 
 
-def test_every_number_stands_under_its_name() -> None:
+def test_key_figures_have_labels() -> None:
     totals = Totals({"": {"buy": SideTotals(3.0), "sell": SideTotals(1.0)}}, 95.0, 0.0, {})
     snapshot = Snapshot(totals=totals, rates={"buy": 1.5, "sell": 0.5}, p50=0.001, p99=0.02)
     assert dict(numbers(snapshot, now=100.0)) == {
         ":green[Buy trades]": "3",
         ":red[Sell trades]": "1",
         "Rate": "2/s",
-        "Last trade": "5 s ago",
+        "Last trade": clock(95.0),
         "Delivery p50": "1 ms",
         "Delivery p99": "20 ms",
     }
 
 
-def test_what_is_not_known_is_a_dash() -> None:
+def test_unknown_figures_are_dashes() -> None:
     assert {value for _, value in numbers(Snapshot(), now=100.0)} == {NONE}
 
 
-def test_buys_are_drawn_above_and_sells_below_so_that_a_burst_does_not_flatten_the_rest() -> None:
+def test_buys_are_above_and_sells_below_on_a_scale_that_a_burst_does_not_flatten() -> None:
     points = [Point(40.0, {"buy": 0.5, "sell": 10.0}), Point(100.0, {"buy": 100_000.0, "sell": 0.0})]
     rows = rates_table(points, now=100.0).to_pylist()
     assert [(row["side"], row["magnitude"]) for row in rows] == [
@@ -82,11 +83,11 @@ def test_buys_are_drawn_above_and_sells_below_so_that_a_burst_does_not_flatten_t
     assert [row["at"].timestamp() for row in rows] == [40.0, 100.0] * 2
 
 
-def test_before_anybody_has_looked_the_chart_has_a_time_axis_all_the_same() -> None:
+def test_without_points_the_chart_still_has_a_time_axis() -> None:
     assert [row["at"].timestamp() for row in rates_table([], now=100.0).to_pylist()] == [90.0, 100.0] * 2
 
 
-def test_a_value_on_an_axis_has_no_noise() -> None:
+def test_values_have_no_rounding_noise() -> None:
     assert values_table([Value(40.0, 0.1 + 0.2 - 0.3)]).to_pylist()[0]["value"] == 0.0
 
 
@@ -101,5 +102,5 @@ def test_a_value_on_an_axis_has_no_noise() -> None:
         ("http://localhost:9090", None, "http://localhost:9090"),
     ],
 )
-def test_a_neighbour_without_a_domain_lives_where_the_page_does(url: str, page: str | None, reached: str) -> None:
+def test_a_host_name_without_a_dot_becomes_the_host_of_the_page(url: str, page: str | None, reached: str) -> None:
     assert from_the_browser(url, page) == reached

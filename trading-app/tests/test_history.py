@@ -1,4 +1,4 @@
-"""What follows from the totals that were seen."""
+"""Rates, positions and delivery times from polled totals."""
 
 import math
 
@@ -16,29 +16,29 @@ def totals(buys: float = 0, sells: float = 0, *delivery: float, lost: float = 0)
     return Totals({"": by_side}, 100.0, lost, bounds)
 
 
-def seen(*looks: tuple[float, Totals]) -> History:
+def seen(*polls: tuple[float, Totals]) -> History:
     history = History(60.0)
-    for at, what in looks:
+    for at, what in polls:
         history.add(at, what)
     return history
 
 
-def test_rates_are_those_between_the_first_and_the_last_look_of_the_time() -> None:
+def test_a_rate_is_measured_between_the_first_and_last_poll_of_its_time() -> None:
     history = seen((90.0, totals(0, 0)), (100.0, totals(10, 0)), (104.0, totals(18, 4)))
     assert history.rates(5.0, now=105.0) == {"buy": 2.0, "sell": 1.0}
 
 
-def test_one_look_makes_no_rate() -> None:
+def test_one_poll_gives_no_rate() -> None:
     assert seen().rates(5.0, now=100.0) is None
     assert seen((100.0, totals(10, 0))).rates(5.0, now=100.0) is None
     assert seen((10.0, totals(10, 0)), (100.0, totals(20, 0))).rates(5.0, now=100.0) is None
 
 
-def test_totals_that_began_anew_make_no_negative_rate() -> None:
+def test_a_counter_reset_gives_no_negative_rate() -> None:
     assert seen((100.0, totals(10, 10)), (101.0, totals(0, 12))).rates(5.0, now=101.0) == {"buy": 0.0, "sell": 2.0}
 
 
-def test_each_look_but_the_first_is_a_point() -> None:
+def test_each_poll_but_the_first_gives_a_point() -> None:
     points = seen((100.0, totals(0, 0)), (102.0, totals(4, 0)), (103.0, totals(4, 6))).points()
     assert [(point.at, point.rates) for point in points] == [
         (102.0, {"buy": 2.0, "sell": 0.0}),
@@ -46,13 +46,13 @@ def test_each_look_but_the_first_is_a_point() -> None:
     ]
 
 
-def test_the_position_is_known_at_each_look() -> None:
+def test_each_poll_gives_a_position() -> None:
     history = seen((100.0, totals(0, 0)), (102.0, totals(4, 0)), (103.0, totals(4, 6)))
     assert history.positions("") == [(100.0, 0.0), (102.0, 4.0), (103.0, -2.0)]
     assert {value for _, value in history.positions("BTC-USD")} == {0.0}
 
 
-def test_what_is_older_than_the_history_is_forgotten() -> None:
+def test_old_polls_are_dropped() -> None:
     assert len(seen(*((float(at), totals()) for at in range(200))).points()) == 60
 
 
@@ -67,7 +67,7 @@ def test_what_is_older_than_the_history_is_forgotten() -> None:
         ((0, 0, 0), 0.5, None),
     ],
 )
-def test_quantiles_are_those_of_prometheus(
+def test_quantiles_match_prometheus(
     counts: tuple[float, float, float], quantile: float, expected: float | None
 ) -> None:
     before = totals(0, 0, 10, 10, 10)
@@ -76,12 +76,12 @@ def test_quantiles_are_those_of_prometheus(
     assert delivery == (None if expected is None else pytest.approx(expected))
 
 
-def test_a_sidecar_that_started_anew_has_its_own_quantiles() -> None:
+def test_after_a_restart_of_the_sidecar_quantiles_use_the_new_counts() -> None:
     history = seen((100.0, totals(0, 0, 900, 900, 900)), (101.0, totals(0, 0, 0, 5, 5)))
     assert history.delivery(0.5, 60.0, now=101.0) == pytest.approx(1.5)
 
 
-def test_trades_lost_are_those_of_the_time_and_not_of_all_time() -> None:
+def test_lost_trades_are_counted_within_the_given_time() -> None:
     history = seen((90.0, totals(lost=5)), (100.0, totals(lost=7)), (110.0, totals(lost=7)))
     assert history.lost(30.0, now=110.0) == 2
     assert history.lost(15.0, now=110.0) == 0

@@ -1,6 +1,7 @@
-"""The page, run by Streamlit without a browser."""
+"""The page, run in Streamlit's test harness without a browser."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import trading_app.ui
 from trading_app.messages import SIDES, Side
 from trading_app.ui import ticket
 from trading_app.ui.fields import problem, read_symbol
+from trading_app.ui.formatting import moment
 from trading_app.ui.numbers import NONE
 
 PAGE = str(Path(trading_app.ui.__file__).parent / "page.py")
@@ -20,7 +22,7 @@ BTC = {"side": "buy", "qty": 1.5, "ts": 100.0, "received_at": 100.25, "symbol": 
 
 
 def plain_buttons(_symbol: str) -> list[Side]:
-    """Streamlit's own, as the tests of Streamlit press no others. The real ones are pressed in the browser's tests."""
+    """Streamlit's own buttons: its harness cannot press components. The browser tests press the real buttons."""
     return [side for side in SIDES if st.button(side.capitalize())]
 
 
@@ -57,7 +59,7 @@ def metrics(page: AppTest) -> dict[str, str]:
 
 
 def said(page: AppTest) -> str:
-    """What the page says in words."""
+    """All text on the page."""
     return " ".join(element.value for element in (*page.success, *page.warning, *page.error, *page.markdown))
 
 
@@ -65,7 +67,7 @@ def hint(page: AppTest) -> str:
     return " ".join(element.proto.body for element in page.get("html") if "hint" in element.proto.body)
 
 
-def test_a_press_sends_a_trade_of_1_of_the_symbol_shown(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_press_publishes_a_trade_with_the_default_symbol_and_quantity(page: AppTest, sidecar: FakeSidecar) -> None:
     press(page, "Buy")
     trade = sidecar.receive()
     assert (trade["side"], trade["qty"], trade["symbol"]) == ("buy", 1.0, "BTC-USD")
@@ -74,7 +76,7 @@ def test_a_press_sends_a_trade_of_1_of_the_symbol_shown(page: AppTest, sidecar: 
     assert not page.error
 
 
-def test_symbol_quantity_and_price_are_those_of_the_ticket(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_trade_has_symbol_quantity_and_price_of_the_ticket(page: AppTest, sidecar: FakeSidecar) -> None:
     page.selectbox(key="symbol").set_value("ETH-USD")
     page.text_input(key="quantity").set_value(" 2.5 ")
     page.text_input(key="price").set_value("0.125")
@@ -89,18 +91,18 @@ def test_a_trade_may_have_no_symbol(page: AppTest, sidecar: FakeSidecar) -> None
     assert "symbol" not in sidecar.receive()
 
 
-def test_the_symbol_chosen_last_is_remembered(page: AppTest) -> None:
+def test_a_new_page_starts_with_the_last_symbol(page: AppTest) -> None:
     page.selectbox(key="symbol").set_value("ETH-USD").run()
     assert open_page().selectbox(key="symbol").value == "ETH-USD"
 
 
-def test_another_page_does_not_change_the_symbol(page: AppTest) -> None:
+def test_choosing_a_symbol_does_not_change_other_open_pages(page: AppTest) -> None:
     other = open_page()
     other.selectbox(key="symbol").set_value("ETH-USD").run()
     assert page.run().selectbox(key="symbol").value == "BTC-USD"
 
 
-def test_symbols_that_were_traded_can_be_chosen(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_the_ticket_offers_traded_symbols(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.metrics += 'trades_total{side="buy",symbol="XRP-USD"} 2.0\n'
     assert eventually(lambda: "XRP-USD" in page.run().selectbox(key="symbol").options)
 
@@ -121,7 +123,7 @@ def test_symbols_that_were_traded_can_be_chosen(page: AppTest, sidecar: FakeSide
         ("price", "much", "price must be a number such as 2.5"),
     ],
 )
-def test_what_makes_no_trade_is_marked_before_the_press_and_refused_after_it(
+def test_an_invalid_field_has_a_hint_and_nothing_is_sent(
     page: AppTest, sidecar: FakeSidecar, field: str, typed: str, reason: str
 ) -> None:
     assert reason not in hint(page)
@@ -134,29 +136,29 @@ def test_what_makes_no_trade_is_marked_before_the_press_and_refused_after_it(
     assert sidecar.is_silent()
 
 
-def test_a_symbol_that_is_none_has_a_reason() -> None:
+def test_an_invalid_symbol_has_a_hint() -> None:
     assert "symbol must be 1 to 32 of" in problem(read_symbol, "a b")
     assert problem(read_symbol, "") == ""
 
 
 @pytest.mark.parametrize("quantity, shown", [("1234567.5", "1,234,567.5"), ("0.1234567", "0.1234567"), ("100", "100")])
-def test_a_quantity_is_shown_with_all_its_digits(page: AppTest, quantity: str, shown: str) -> None:
+def test_the_tape_shows_quantities_unrounded(page: AppTest, quantity: str, shown: str) -> None:
     page.text_input(key="quantity").set_value(quantity)
     press(page, "Buy")
     assert column(page, "Quantity") == [shown]
 
 
-def test_a_trade_turns_from_waiting_to_counted_with_how_long_that_took(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_trade_changes_from_waiting_to_counted_with_its_delivery_time(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.commits = False
     press(page, "Buy")
     show(page, "My trades")
     assert column(page, "State") == [":blue-badge[waiting]"]
     sidecar.commits = True
     assert eventually(lambda: column(page.run(), "State") == [":green[counted]"])
-    assert column(page, "Took")[0].endswith(("ms", "s"))
+    assert column(page, "Delivery")[0].endswith(("ms", "s"))
 
 
-def test_the_tape_has_the_trades_of_all_publishers(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_the_tape_shows_trades_of_all_publishers(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.counted = [
         {**BTC, "session": "theirs", "seq": 1},
         {"side": "sell", "qty": 2, "ts": 99, "received_at": 99.001},
@@ -164,11 +166,11 @@ def test_the_tape_has_the_trades_of_all_publishers(page: AppTest, sidecar: FakeS
     assert eventually(lambda: len(column(page.run(), "Side")) == 2)
     assert column(page, "Symbol") == ["BTC-USD", NONE]
     assert column(page, "Price") == ["64,250.5", NONE]
-    assert column(page, "Took") == ["250 ms", "1 ms"]
+    assert column(page, "Delivery") == ["250 ms", "1 ms"]
     assert column(page, "State") == ["", ""]
 
 
-def test_my_trades_are_those_of_this_page_the_newest_first(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_my_trades_shows_only_trades_of_this_page_newest_first(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.counted = [{**BTC, "session": "theirs", "seq": 1}]
     press(page, "Buy")
     press(page, "Sell")
@@ -176,7 +178,7 @@ def test_my_trades_are_those_of_this_page_the_newest_first(page: AppTest, sideca
     assert column(page, "Side") == [":red[sell]", ":green[buy]"]
 
 
-def test_positions_are_by_symbol(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_positions_have_one_row_per_symbol(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.metrics = METRICS + "".join(
         f'{name}{{side="{side}",symbol="BTC-USD"}} {value}\n'
         for name, side, value in (
@@ -194,15 +196,15 @@ def test_positions_are_by_symbol(page: AppTest, sidecar: FakeSidecar) -> None:
     )  # fmt: skip
 
 
-def test_the_numbers_are_those_of_the_sidecar(page: AppTest) -> None:
+def test_key_figures_come_from_the_sidecar(page: AppTest) -> None:
     shown = metrics(page)
     assert (shown[":green[Buy trades]"], shown[":red[Sell trades]"]) == ("3", "1")
-    assert shown["Last trade"].endswith(" ago")
+    assert shown["Last trade"] == moment(1790000000.5, time.time())
     assert "**Live**" in said(page)
     assert ":green-badge[idle]" in said(page)
 
 
-def test_while_the_sidecar_is_away_the_page_says_so_and_keeps_the_last_numbers(
+def test_while_the_sidecar_is_away_the_page_keeps_the_last_figures_and_says_so(
     page: AppTest, sidecar: FakeSidecar
 ) -> None:
     sidecar.close()
@@ -220,9 +222,7 @@ def test_while_the_sidecar_is_away_the_page_says_so_and_keeps_the_last_numbers(
     assert eventually(lambda: column(page.run(), "State") == [":green[counted]"] * 3)
 
 
-def test_a_page_opened_without_a_sidecar_has_no_numbers_yet(
-    absent: FakeSidecar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_opened_without_a_sidecar_shows_dashes(absent: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in absent.environ.items():
         monkeypatch.setenv(key, value)
     page = open_page()
@@ -232,17 +232,17 @@ def test_a_page_opened_without_a_sidecar_has_no_numbers_yet(
     st.cache_resource.clear()
 
 
-def test_without_prometheus_the_charts_say_what_they_show(page: AppTest) -> None:
+def test_without_prometheus_the_caption_names_another_source(page: AppTest) -> None:
     assert "Source: the sidecar, as seen by this page. Prometheus is not running" in said(page)
 
 
-def test_a_rate_is_drawn_over_the_time_it_was_measured_in_and_a_position_until_the_next(page: AppTest) -> None:
+def test_rates_step_before_their_point_and_positions_after_it(page: AppTest) -> None:
     assert eventually(lambda: len(page.run().get("vega_lite_chart")) == 2)
     marks = [json.loads(chart.proto.spec)["layer"][0]["mark"] for chart in page.get("vega_lite_chart")]
     assert [(mark["type"], mark["interpolate"]) for mark in marks] == [("area", "step-before"), ("line", "step-after")]
 
 
-def test_a_page_opened_while_a_flow_runs_can_send_a_burst_after_it_was_stopped(page: AppTest) -> None:
+def test_a_page_opened_during_a_flow_can_send_a_burst_after_the_flow_stopped(page: AppTest) -> None:
     press(page, "Start")
     other = open_page()
     press(page, "Stop")
@@ -250,7 +250,7 @@ def test_a_page_opened_while_a_flow_runs_can_send_a_burst_after_it_was_stopped(p
     assert not other.exception
 
 
-def test_two_pages_share_tape_and_flow(page: AppTest) -> None:
+def test_pages_share_their_trades_and_the_flow(page: AppTest) -> None:
     press(page, "Buy")
     press(page, "Start")
     other = show(open_page(), "My trades")
@@ -259,7 +259,7 @@ def test_two_pages_share_tape_and_flow(page: AppTest) -> None:
     assert "Start" in [button.label for button in page.run().button]
 
 
-def test_a_flow_has_what_the_fields_say_and_they_show_it_while_it_runs(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_flow_takes_its_settings_from_the_fields_and_shows_them(page: AppTest, sidecar: FakeSidecar) -> None:
     page.selectbox(key="rate").set_value(100)
     page.selectbox(key="buys").set_value(0)
     page.multiselect(key="symbols").set_value(["ETH-USD"])
@@ -270,14 +270,14 @@ def test_a_flow_has_what_the_fields_say_and_they_show_it_while_it_runs(page: App
     assert page.multiselect(key="running-symbols").value == ["ETH-USD"]
     assert page.selectbox(key="running-buys").disabled
     press(page, "Stop")
-    assert page.selectbox(key="rate").value == 100, "kept while it ran"
+    assert page.selectbox(key="rate").value == 100, "kept while the flow ran"
 
 
 def test_the_fastest_flow_is_100_000_per_second(page: AppTest) -> None:
     assert page.selectbox(key="rate").options[-1] == "100,000"
 
 
-def test_while_a_flow_runs_the_page_tells_what_it_asks_of_the_publisher(page: AppTest) -> None:
+def test_a_running_flow_shows_its_load_on_the_publisher(page: AppTest) -> None:
     assert metrics(page)["Time per call"] == NONE
     page.selectbox(key="rate").set_value(100)
     press(page, "Start")
@@ -287,13 +287,13 @@ def test_while_a_flow_runs_the_page_tells_what_it_asks_of_the_publisher(page: Ap
     press(page, "Stop")
 
 
-def test_a_burst_is_sent_at_once_with_the_mix_of_the_fields(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_burst_has_the_mix_in_the_fields(page: AppTest, sidecar: FakeSidecar) -> None:
     page.selectbox(key="buys").set_value(100)
     press(page, "Burst")
     assert {sidecar.receive()["side"] for _ in range(1000)} == {"buy"}
 
 
-def test_a_symbol_that_is_none_starts_no_flow(page: AppTest) -> None:
+def test_an_invalid_symbol_starts_no_flow(page: AppTest) -> None:
     page.multiselect(key="symbols").set_value(["a b"])
     press(page, "Start")
     assert "symbol must be 1 to 32 of" in page.toast[0].value

@@ -1,4 +1,4 @@
-"""The loop, asked while somebody looks."""
+"""The poller, and the words for the state of the loop."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def polling() -> Iterator[Polling]:
         poller.close()
 
 
-def test_the_first_look_has_an_answer(sidecar: FakeSidecar, polling: Polling) -> None:
+def test_the_first_call_returns_a_complete_snapshot(sidecar: FakeSidecar, polling: Polling) -> None:
     sidecar.counted = [trade("BTC-USD", 101.0, seq=2), trade("BTC-USD", 100.0, seq=1)]
     sidecar.metrics += 'trades_total{side="buy",symbol="BTC-USD"} 2.0\n'
     snapshot = polling(sidecar).look("BTC-USD")
@@ -52,7 +52,7 @@ def trade(symbol: str, price: float, seq: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_look_sees_what_has_changed(sidecar: FakeSidecar, polling: Polling) -> None:
+def test_a_snapshot_follows_the_sidecar_and_keeps_the_last_known_totals(sidecar: FakeSidecar, polling: Polling) -> None:
     poller = polling(sidecar)
     sidecar.counted = [trade("BTC-USD", 101.0, seq=1)]
     assert poller.look().sidecar == ""
@@ -64,8 +64,8 @@ def test_a_look_sees_what_has_changed(sidecar: FakeSidecar, polling: Polling) ->
     assert eventually(lambda: not poller.look().sidecar)
 
 
-def test_a_second_look_waits_for_nobody(sidecar: FakeSidecar, polling: Polling) -> None:
-    """A press of a button must not wait for a neighbour that hangs."""
+def test_later_calls_do_not_block(sidecar: FakeSidecar, polling: Polling) -> None:
+    """A press of a button must not wait for a service that hangs."""
     poller = polling(sidecar)
     poller.look()
     started = time.monotonic()
@@ -74,13 +74,13 @@ def test_a_second_look_waits_for_nobody(sidecar: FakeSidecar, polling: Polling) 
     assert time.monotonic() - started < 0.5
 
 
-def test_each_page_has_the_charts_of_its_symbol(sidecar: FakeSidecar, polling: Polling) -> None:
+def test_charts_cover_the_symbols_of_all_open_pages(sidecar: FakeSidecar, polling: Polling) -> None:
     poller = polling(sidecar)
     poller.look("BTC-USD")
     assert eventually(lambda: {"BTC-USD", ""} <= set(poller.look("").positions))
 
 
-def test_nobody_is_asked_while_nobody_looks(sidecar: FakeSidecar, polling: Polling) -> None:
+def test_polling_stops_while_no_page_is_open(sidecar: FakeSidecar, polling: Polling) -> None:
     poller = polling(sidecar)
     looked = poller.look()
 
@@ -91,6 +91,19 @@ def test_nobody_is_asked_while_nobody_looks(sidecar: FakeSidecar, polling: Polli
 
     assert eventually(asks_no_more)
     assert eventually(lambda: poller.look().asked_at > looked.asked_at + 1)
+
+
+def test_a_change_is_dated_and_settles(sidecar: FakeSidecar, polling: Polling) -> None:
+    poller = polling(sidecar)
+    first = poller.look()
+    assert first.changed_at
+    assert not first.is_settled
+    assert replace(first, asked_at=first.changed_at + 16).is_settled
+    later = eventually(lambda: (snapshot := poller.look()).asked_at > first.asked_at + 1 and snapshot)
+    assert later
+    assert later.changed_at == first.changed_at, "nothing has changed"
+    sidecar.metrics = sidecar.metrics.replace('trades_total{side="buy"} 3.0', 'trades_total{side="buy"} 4.0')
+    assert eventually(lambda: poller.look().changed_at > first.changed_at)
 
 
 def states(sidecar: FakeSidecar, waiting: int, snapshot: Snapshot) -> dict[str, str]:
@@ -106,19 +119,28 @@ UP = Snapshot(asked_at=100.0, sidecar="", prometheus="", grafana="", scraped=Tru
         (0, UP, ["idle", "up", "up", "up"]),
         (1, UP, ["1 waiting", "up", "up", "up"]),
         (2000, Snapshot(), ["2,000 waiting", "away", "not running", "not running"]),
-        (0, Snapshot(sidecar="", prometheus="", grafana=""), ["idle", "up", "misses the sidecar", "up"]),
+        (0, Snapshot(sidecar="", prometheus="", grafana=""), ["idle", "up", "cannot reach the sidecar", "up"]),
     ],
 )
-def test_each_part_of_the_loop_has_its_state(
+def test_each_part_of_the_loop_has_a_state(
     sidecar: FakeSidecar, waiting: int, snapshot: Snapshot, expected: list[str]
 ) -> None:
     assert list(states(sidecar, waiting, snapshot).values()) == expected
 
 
+def test_only_a_part_that_answers_has_a_link(sidecar: FakeSidecar) -> None:
+    def linked(snapshot: Snapshot) -> list[str]:
+        return [station.name for station in stations(settings(sidecar), 0, snapshot) if station.url]
+
+    assert linked(UP) == ["Sidecar", "Prometheus", "Grafana"]
+    assert linked(replace(UP, grafana="Connection refused")) == ["Sidecar", "Prometheus"]
+    assert linked(Snapshot()) == []
+
+
 @pytest.mark.parametrize(
     "waiting, dropped, snapshot, kind, title, words",
     [
-        (0, 0, UP, "success", "Live", "counted exactly once"),
+        (0, 0, UP, "success", "Live", ""),
         (9_999, 0, UP, "success", "Live", ""),
         (10_000, 0, UP, "warning", "Sidecar behind", "10,000 trades wait here. There is room for 990,000 more"),
         (
@@ -142,7 +164,7 @@ def test_each_part_of_the_loop_has_its_state(
         (0, 12_345, replace(UP, lost=7.0), "warning", "Trades lost", "7 trades in the last 5 minutes"),
     ],
 )
-def test_what_matters_most_is_said_in_words(  # noqa: PLR0913, PLR0917
+def test_the_summary_names_the_most_serious_state(  # noqa: PLR0913, PLR0917
     waiting: int, dropped: int, snapshot: Snapshot, kind: str, title: str, words: str
 ) -> None:
     summary = summarize(waiting, 1_000_000, dropped, snapshot)

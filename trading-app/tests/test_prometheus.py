@@ -1,4 +1,4 @@
-"""Prometheus, as its HTTP API answers. The real one is asked in the tests of the workspace."""
+"""The Prometheus client, against canned answers. Browser tests use a real Prometheus."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ type Answer = Callable[[str], Any]
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[Answer], Prometheus]]:
-    """Makes a Prometheus that answers each query with the ``result`` it is told."""
+    """Starts a server that answers each query with a given ``result``."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Answer) -> Prometheus:
@@ -41,7 +41,7 @@ def answering() -> Iterator[Callable[[Answer], Prometheus]]:
         server.server_close()
 
 
-def test_points_have_both_rates(answering: Callable[[Answer], Prometheus]) -> None:
+def test_points_have_a_rate_for_each_side(answering: Callable[[Answer], Prometheus]) -> None:
     def answer(query: str) -> Any:
         samples = [[100, "1"], [102, "3"]] if "buy" in query else [[102, "4"]]
         return [{"metric": {}, "values": samples}]
@@ -53,7 +53,7 @@ def test_points_have_both_rates(answering: Callable[[Answer], Prometheus]) -> No
     ]
 
 
-def test_positions_are_those_of_a_symbol(answering: Callable[[Answer], Prometheus]) -> None:
+def test_positions_are_queried_by_symbol(answering: Callable[[Answer], Prometheus]) -> None:
     def answer(query: str) -> Any:
         return [{"metric": {}, "values": [[100, "1.5"], [102, "-2"]]}] if query.count('symbol="BTC-USD"') == 2 else []
 
@@ -62,7 +62,7 @@ def test_positions_are_those_of_a_symbol(answering: Callable[[Answer], Prometheu
 
 
 @pytest.mark.parametrize("value, sees", [("1", True), ("0", False), (None, False)])
-def test_it_says_whether_it_reaches_the_sidecar(
+def test_it_reports_whether_the_sidecar_is_scraped(
     answering: Callable[[Answer], Prometheus], value: str | None, sees: bool
 ) -> None:
     result = [{"metric": {}, "value": [100, value]}] if value else []
@@ -70,6 +70,6 @@ def test_it_says_whether_it_reaches_the_sidecar(
 
 
 @pytest.mark.parametrize("result", [None, 5, [5], [{}], [{"value": None}], [{"value": ["x", "y"]}], [[]]])
-def test_one_that_answers_nonsense_is_away(answering: Callable[[Answer], Prometheus], result: Any) -> None:
+def test_an_unexpected_answer_counts_as_unreachable(answering: Callable[[Answer], Prometheus], result: Any) -> None:
     with pytest.raises(Unreachable):
         answering(lambda _: result).sees_sidecar()

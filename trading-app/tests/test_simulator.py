@@ -1,4 +1,4 @@
-"""The order flow in the background."""
+"""The simulated order flow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def simulator(publisher: TradePublisher) -> Iterator[Simulator]:
     simulator.close()
 
 
-def test_it_publishes_until_it_is_stopped(
+def test_a_flow_publishes_until_it_is_stopped(
     simulator: Simulator, publisher: TradePublisher, sidecar: FakeSidecar
 ) -> None:
     assert not runs(simulator)
@@ -46,20 +46,20 @@ def test_it_publishes_until_it_is_stopped(
     assert sidecar.is_silent()
 
 
-def test_one_flow_runs_for_all(simulator: Simulator) -> None:
+def test_a_second_start_does_not_change_the_running_flow(simulator: Simulator) -> None:
     simulator.start(FlowSettings(rate=1.0, buys=0.5))
     simulator.start(FlowSettings(rate=1000.0, buys=1.0))
     assert simulator.settings == FlowSettings(rate=1.0, buys=0.5)
 
 
-def test_it_can_be_started_again(simulator: Simulator, sidecar: FakeSidecar) -> None:
+def test_a_stopped_flow_can_be_started_again(simulator: Simulator, sidecar: FakeSidecar) -> None:
     for side, buys in ("buy", 1.0), ("sell", 0.0):
         simulator.start(FlowSettings(rate=1000.0, buys=buys))
         assert eventually(lambda: sidecar.receive()["side"] == side)  # noqa: B023
         simulator.stop()
 
 
-def test_a_burst_goes_out_beside_a_running_flow(simulator: Simulator, sidecar: FakeSidecar) -> None:
+def test_a_burst_is_published_during_a_flow(simulator: Simulator, sidecar: FakeSidecar) -> None:
     simulator.start(FlowSettings(rate=1.0, buys=0.0))
     simulator.burst(500, FlowSettings(rate=1.0, buys=1.0))
     sides = [sidecar.receive()["side"] for _ in range(500)]
@@ -67,7 +67,7 @@ def test_a_burst_goes_out_beside_a_running_flow(simulator: Simulator, sidecar: F
     assert runs(simulator)
 
 
-def test_it_tells_how_often_it_calls_publish_and_how_long_that_takes(simulator: Simulator) -> None:
+def test_load_is_the_rate_and_duration_of_publish_calls(simulator: Simulator) -> None:
     assert simulator.load is None
     simulator.start(FlowSettings(rate=200.0, buys=0.5))
     load = eventually(lambda: simulator.load)
@@ -78,7 +78,7 @@ def test_it_tells_how_often_it_calls_publish_and_how_long_that_takes(simulator: 
     assert eventually(lambda: simulator.load is None)
 
 
-def test_it_keeps_up_with_10_000_trades_per_second(simulator: Simulator, publisher: TradePublisher) -> None:
+def test_a_flow_of_10_000_trades_per_second_keeps_up(simulator: Simulator, publisher: TradePublisher) -> None:
     first = int(publisher.publish("buy").seq)
     simulator.start(FlowSettings(rate=10_000.0, buys=0.5))
     load = eventually(lambda: simulator.load)
@@ -88,7 +88,7 @@ def test_it_keeps_up_with_10_000_trades_per_second(simulator: Simulator, publish
 
 
 class FullOutbox(Outbox):
-    """An outbox whose disk can be full at the wanted instant."""
+    """An outbox whose disk is full while ``full`` is true."""
 
     full = False
 
@@ -98,7 +98,7 @@ class FullOutbox(Outbox):
         return super().create(size)
 
 
-def test_an_outbox_that_takes_nothing_ends_it_with_a_reason(sidecar: FakeSidecar, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_flow_with_a_reason(sidecar: FakeSidecar, tmp_path: Path) -> None:
     outbox = FullOutbox(tmp_path / "outbox")
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=outbox, capacity=8) as publisher:
         simulator = Simulator(publisher)

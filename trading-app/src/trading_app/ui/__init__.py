@@ -17,16 +17,16 @@ from trading_app.ui.desk import shared_desk
 
 
 def create_app_from_environ() -> st.App:
-    """The page with the settings of the environment. Streamlit's own are in ``.streamlit`` beside it."""
+    """The page, with settings from the environment. Streamlit's own settings are in ``.streamlit``."""
     settings = Settings.from_environ(port=8501)
-    # Streamlit gives uvicorn's log a handler again when it starts. A page is a hundred requests.
+    # One page load makes a hundred requests. Streamlit restores the log's handler when it starts, so disable the log.
     logging.getLogger("uvicorn.access").disabled = True
     guard = Middleware(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=[settings.ui_origin])
     return st.App(Path(__file__).with_name("page.py"), routes=[Route("/metrics", metrics)], middleware=[guard])
 
 
 def metrics(request: Request) -> Response:
-    """What the desk's publisher tells Prometheus."""
+    """The metrics of the desk's publisher, for Prometheus."""
     body, content_type = render(shared_desk().registry, request.headers.get("Accept", ""))
     return Response(body, headers={"Content-Type": content_type})
 

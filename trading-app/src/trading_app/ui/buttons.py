@@ -1,4 +1,4 @@
-"""The buttons that trade: one press is one trade, by mouse, touch or key, wherever the focus is but in a text field."""
+"""Buy and Sell: one press is one trade, by mouse, touch or key, wherever the focus is except in a text field."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,20 @@ import streamlit as st
 from trading_app.messages import Side
 
 _KEPT = 50
-# The keys stand on the buttons, which are there once keys are listened for.
+# The buttons name their keys: when they are visible, the keys work.
 _HTML = """
 <div class="pair">
   <button type="button" value="buy" aria-keyshortcuts="B">Buy <kbd aria-hidden="true">B</kbd></button>
   <button type="button" value="sell" aria-keyshortcuts="S">Sell <kbd aria-hidden="true">S</kbd></button>
+  <p role="alert"></p>
 </div>
 """
-# Grafana's green and red, with a text that can be read on both.
+# Grafana's green and red, with a text colour that is readable on both. The alert covers the ticket's line for hints.
 _CSS = """
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
+.pair { position: relative; display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
+p { position: absolute; bottom: 100%; left: 0; right: 0; margin: 0; padding: 0.25rem 0; font-size: 0.8rem; }
+p { background: var(--st-background-color); color: light-dark(#a3001a, #ff9aa2); }
+p:empty { display: none; }
 button {
   min-height: 2.75rem; border: 0; border-radius: var(--st-button-radius); color: #111217; cursor: pointer;
   font: inherit; font-weight: 600; touch-action: manipulation;
@@ -37,7 +41,7 @@ _component = st.components.v2.component(
 
 
 def draw_buttons(symbol: str) -> list[Side]:
-    """The side of each press since the last time. When another ``symbol`` is chosen, its field lets go of the keys."""
+    """Return the side of each new press. When ``symbol`` changes, its field loses the focus, so that the keys work."""
     seen: list[str] = st.session_state.setdefault("seen-presses", [])
     result = _component(key="buttons", data={"seen": seen, "symbol": symbol}, on_pressed_change=lambda: None)
     presses: list[dict[str, Any]] = [press for press in result.pressed or [] if press["id"] not in seen]

@@ -1,4 +1,4 @@
-"""The last minutes: trades per second by side, and position and price of a symbol."""
+"""Charts of the last minutes: trades per second by side, position and price of a symbol."""
 
 import math
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from trading_app.ui.poller import Snapshot
 type Spec = dict[str, Any]
 
 _DATA = "points"
-# In this order they take the colours of the theme.
+# The theme's colours are assigned in this order.
 _SERIES = {"domain": ["buy", "sell", "value"]}
 _TIME: Spec = {
     "field": "at",
     "type": "temporal",
     "axis": {"title": None, "grid": False, "format": "%H:%M:%S", "tickCount": 5, "labelOverlap": True},
 }
-# Even below 1, logarithmic above: a burst leaves the rest to be seen.
+# Linear below 1, logarithmic above, so that a burst does not flatten the rest.
 _MAGNITUDE = "abs(datum.value) < 1 ? abs(datum.value) : pow(10, abs(datum.value) - 1)"
 
 
 def _hover(**fields: str) -> Spec:
-    """A rule at the point nearest to the pointer, which tells its values."""
+    """A rule at the point nearest to the pointer, with its values in a tooltip."""
     tooltip = [
         {"field": name, "type": "quantitative", "title": title, "format": ",.8~g"} for name, title in fields.items()
     ]
@@ -47,7 +47,7 @@ def _chart(height: int, *layers: Spec) -> Spec:
     return {"height": height, "data": {"name": _DATA}, "layer": list(layers)}
 
 
-# A rate is that of the time before it, a price or a position stands until the next.
+# A rate covers the time before its point; a price or a position holds until the next point.
 _MAGNITUDES: Spec = {
     "field": "magnitude",
     "type": "quantitative",
@@ -96,7 +96,7 @@ _PRICE = _line("Price", zero=False)
 
 
 def rates_table(points: Sequence[Point], now: float) -> pa.Table:
-    """Rates over time. Where nobody has looked yet there were none."""
+    """Rates over time. Without points yet, ten seconds of zeros, so that the chart has axes."""
     shown = points or [Point(now - 10, {"buy": 0.0, "sell": 0.0}), Point(now, {"buy": 0.0, "sell": 0.0})]
     buys, sells = ([point.rates[side] for point in shown] for side in SIDES)
     return _table(
@@ -137,7 +137,7 @@ def draw_charts(snapshot: Snapshot, symbol: str) -> None:
 
 
 def source(snapshot: Snapshot) -> str:
-    """Who has seen what the charts show."""
+    """Where the data of the charts come from."""
     if snapshot.source == "Prometheus":
         return "Source: Prometheus; prices: the sidecar's last trades, as seen by this page."
     why = f" Prometheus is not running ({snapshot.prometheus})." if snapshot.prometheus else ""

@@ -1,4 +1,4 @@
-"""What all open pages share: one publisher, one log, one simulator, one poller."""
+"""What all open pages share: one publisher, one log of trades, one simulator, one poller."""
 
 import queue
 import threading
@@ -21,7 +21,7 @@ _POLL = 0.5
 
 
 class Desk:
-    """Sends trades, and knows what became of them and how the loop is."""
+    """Sends trades, and knows their state and that of the loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -42,11 +42,11 @@ class Desk:
         self._settling.start()
 
     def trade(self, side: Side, qty: float, symbol: str | None, price: float | None) -> None:
-        """Send a trade.
+        """Publish a trade.
 
         Raises:
-            ValueError: the order makes no trade; the message says why.
-            OutboxError: the trade could not be kept, and was not sent.
+            ValueError: a value is invalid; the message says why.
+            OutboxError: the trade could not be stored, and was not sent.
         """
         sent = Sent(self._publisher.publish(side, qty, symbol=symbol, price=price))
         self._state.log.insert(0, sent)
@@ -55,67 +55,68 @@ class Desk:
         self._save()
 
     def remember_symbol(self, symbol: str) -> None:
-        """Note which symbol a new page begins with; "" for none."""
+        """Set the symbol that a new page starts with; "" for none."""
         self._state.symbol = symbol
         self._save()
 
     @property
     def log(self) -> list[Sent]:
-        """The trades made on the page, the newest first."""
+        """The trades made on the page, newest first."""
         return list(self._state.log)
 
     @property
     def symbol(self) -> str:
-        """The symbol chosen last; empty for none."""
+        """The symbol that was chosen last; empty for none."""
         return self._state.symbol
 
     @property
     def sessions(self) -> frozenset[str]:
-        """The sessions that this page's trades are numbered in."""
+        """The sessions in which this page's trades are numbered."""
         return frozenset((*self._state.sessions, self._publisher.session))
 
     @property
     def waiting(self) -> int:
-        """Trades that the sidecar has not committed yet."""
+        """The number of trades that the sidecar has not committed yet."""
         return self._publisher.pending
 
     @property
     def lost(self) -> int:
-        """Trades dropped because too many waited."""
+        """The number of trades dropped because the outbox was full."""
         return self._publisher.lost
 
     def look(self, symbol: str) -> Snapshot:
-        """How the loop is, with the charts of a symbol, "" for trades without one."""
+        """The state of the loop, with the charts of a symbol, "" for trades without one."""
         return self._poller.look(symbol)
 
     @property
     def traded_symbols(self) -> frozenset[str]:
-        """The symbols that the sidecar has counted trades of, as far as somebody has looked."""
+        """The symbols of the trades that the sidecar has counted, as of the last poll."""
         totals = self._poller.last.totals
         return frozenset(totals.by_symbol) if totals else frozenset()
 
     @property
     def flow(self) -> FlowSettings | None:
-        """The simulated flow that runs; None while none does."""
+        """The simulated flow that is running; None if there is none."""
         return self._simulator.settings
 
     @property
-    def activity(self) -> tuple[FlowSettings | None, bool]:
-        """The flow that runs, and whether the simulator has published anything lately."""
-        return self.flow, self.load is not None
+    def activity(self) -> tuple[FlowSettings | None, bool, bool]:
+        """The flow that is running, whether the simulator works, and whether anything on the page changes."""
+        works = self.load is not None
+        return self.flow, works, works or not self._poller.last.is_settled
 
     @property
     def flow_problem(self) -> str:
-        """Why the flow ended by itself; empty where it did not."""
+        """Why the flow ended by itself; empty if it did not."""
         return self._simulator.problem
 
     @property
     def load(self) -> Load | None:
-        """What the simulator asks of the publisher; None while it does nothing."""
+        """What the simulator does to the publisher; None while it does nothing."""
         return self._simulator.load
 
     def start_flow(self, settings: FlowSettings) -> None:
-        """Start a simulated flow, unless one runs."""
+        """Start a simulated flow, unless one is running."""
         self._simulator.start(settings)
         self._save()
 
@@ -124,7 +125,7 @@ class Desk:
         self._save()
 
     def burst(self, count: int, settings: FlowSettings) -> None:
-        """Send so many simulated trades at once, unless that is happening already."""
+        """Publish ``count`` simulated trades at once, unless a burst is in progress."""
         self._simulator.burst(count, settings)
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class Desk:
         self._publisher.close(timeout=1.0)
 
     def _take_over(self) -> None:
-        """Go on where the server was that hot reload has stopped."""
+        """Continue where the server stopped that hot reload replaces."""
         for sent in reversed(self._state.log):
             if sent.status == "waiting":
                 self._unsettled.put(sent)
@@ -149,7 +150,7 @@ class Desk:
         self._handover.save()
 
     def _settle(self) -> None:
-        """Note of each trade in the log when it is known what became of it."""
+        """Set the state of each trade in the log once it is known."""
         while sent := self._unsettled.get():
             while sent.status == "waiting" and not self._closed.is_set():
                 status = self._publisher.wait(sent.trade, _POLL)

@@ -1,19 +1,19 @@
-"""What is typed into the ticket, read."""
+"""Parsing of the ticket's fields."""
 
 import re
 from collections.abc import Callable
 
 from trading_app.messages import check_price, check_qty, check_symbol
 
-# float() takes more, such as 1_000: what was meant by that?
+# float() accepts more, such as 1_000, which is probably a mistake.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def read_symbol(text: str) -> str | None:
-    """A symbol; None where there is none.
+    """A symbol; None if the field is empty.
 
     Raises:
-        ValueError: it cannot be one. The message says why.
+        ValueError: the text is not a valid symbol. The message says why.
     """
     return check_symbol(text.strip()) if text.strip() else None
 
@@ -22,22 +22,22 @@ def read_quantity(text: str) -> float:
     """A quantity in units.
 
     Raises:
-        ValueError: it makes no trade. The message says why.
+        ValueError: the text is not a valid quantity. The message says why.
     """
     return check_qty(_read_number("quantity", text))
 
 
 def read_price(text: str) -> float | None:
-    """A price per unit; None where there is none.
+    """A price per unit; None if the field is empty.
 
     Raises:
-        ValueError: it is none. The message says why.
+        ValueError: the text is not a valid price. The message says why.
     """
     return check_price(_read_number("price", text)) if text.strip() else None
 
 
 def problem(read: Callable[[str], object], text: str) -> str:
-    """Why a field cannot be read as it stands; empty where it can."""
+    """Why ``read`` rejects a text; empty if it does not."""
     try:
         read(text)
     except ValueError as error:

@@ -1,10 +1,10 @@
-"""Numbers and times as a person reads them."""
+"""Numbers and times for people."""
 
 from datetime import UTC, datetime
 
 
 def number(value: float) -> str:
-    """All digits that matter, none that do not."""
+    """Up to eight decimals, without trailing zeros."""
     if value and abs(value) < 1e-8:
         return f"{value:g}"
     return f"{value + 0.0:,.8f}".rstrip("0").rstrip(".")
@@ -16,22 +16,22 @@ def rounded(value: float) -> str:
 
 
 def per_second(rate: float) -> str:
-    """To two decimals below 100, in whole trades above."""
+    """With two decimals below 100, in whole trades above."""
     return f"{rounded(rate) if rate < 100 else number(round(rate))}/s"
 
 
 def count(trades: float) -> str:
-    """So many trades."""
+    """As in "1 trade", "2 trades"."""
     return "1 trade" if trades == 1 else f"{number(trades)} trades"
 
 
 def waits(trades: int) -> str:
-    """So many trades, and that they wait."""
+    """As in "1 trade waits", "2 trades wait"."""
     return f"{count(trades)} {'waits' if trades == 1 else 'wait'}"
 
 
 def duration(seconds: float) -> str:
-    """To three digits below a minute, in whole seconds, minutes or hours above."""
+    """With three digits below a minute, in whole seconds, minutes or hours above."""
     if seconds < 0.000_999_5:
         return f"{max(0.0, seconds) * 1e6:.3g} µs"
     if seconds < 0.9995:
@@ -46,11 +46,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def ago(seconds: float) -> str:
-    """In whole seconds: it ticks."""
-    return "now" if seconds < 1 else f"{duration(int(seconds))} ago"
-
-
 def clock(at: float, timespec: str = "seconds") -> str:
-    """The time of day, where the server is; ``timespec`` as `datetime.time.isoformat` has it."""
-    return datetime.fromtimestamp(at, UTC).astimezone().time().isoformat(timespec)
+    """The time of day in the server's time zone; ``timespec`` is that of `datetime.time.isoformat`."""
+    return _local(at).time().isoformat(timespec)
+
+
+def moment(at: float, now: float) -> str:
+    """The time of day, or the date if that is another day."""
+    return clock(at) if _local(at).date() == _local(now).date() else _local(at).date().isoformat()
+
+
+def _local(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC).astimezone()

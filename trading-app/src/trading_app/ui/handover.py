@@ -1,4 +1,4 @@
-"""What a page's server leaves to the one that hot reload starts in its place."""
+"""State that a page's server hands over to the one that hot reload starts in its place."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Sent(Struct):
-    """A trade made on the page, what became of it, and when that was known, in Unix seconds."""
+    """A trade made on the page, its state, and the Unix time at which that became known."""
 
     trade: Trade
     status: Status = "waiting"
@@ -25,7 +25,7 @@ class Sent(Struct):
 
 
 class State(Struct):
-    """The trades made on the page, newest first, their sessions, the last symbol, and the flow that runs.
+    """The trades made on the page, newest first, their sessions, the last symbol, and the running flow.
 
     ``supervisor`` names the process that restarts the server.
     """
@@ -38,7 +38,7 @@ class State(Struct):
 
 
 class Handover:
-    """Keeps the state in a file, for the next server of the same supervisor. Without hot reload it keeps nothing."""
+    """Keeps the state in a file for the next server of the same supervisor; without hot reload it writes nothing."""
 
     def __init__(self, path: Path | None) -> None:
         supervisor = _supervisor()
@@ -61,7 +61,7 @@ class Handover:
         if self._path and self._path.exists():
             try:
                 state = msgspec.json.decode(self._path.read_bytes(), type=State)
-            except (OSError, msgspec.MsgspecError):  # another version wrote it
+            except (OSError, msgspec.MsgspecError):  # written by another version
                 return State(supervisor)
             if state.supervisor == supervisor:
                 return state
@@ -69,7 +69,7 @@ class Handover:
 
 
 def _supervisor() -> str:
-    """What names the process that restarts this one, and no other ever; empty without one."""
+    """An identifier of the process that restarts this one, unique for all time; empty without one."""
     if not multiprocessing.parent_process():
         return ""
     return hashlib.sha256(multiprocessing.current_process().authkey).hexdigest()

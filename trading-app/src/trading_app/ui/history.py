@@ -1,4 +1,4 @@
-"""What the totals did in the last minutes, as far as somebody looked."""
+"""The totals of the last minutes, as polled, and the rates and positions they imply."""
 
 import math
 from collections import deque
@@ -25,14 +25,14 @@ class Value(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Totals, and the Unix time they were seen at."""
+    """Totals, and the Unix time of the poll."""
 
     at: float
     totals: Totals
 
 
 class History:
-    """The totals seen in the last ``seconds``, and what follows from them."""
+    """The totals polled in the last ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -48,30 +48,30 @@ class History:
         return self._seen[-1] if self._seen else None
 
     def points(self) -> list[Point]:
-        """One for each look but the first, with the rates since the look before."""
+        """One point for each poll but the first, with the rates since the poll before."""
         return [Point(seen.at, _rates(before, seen)) for before, seen in pairwise(self._seen)]
 
     def positions(self, symbol: str) -> list[Value]:
-        """The net position at each look."""
+        """The net position at each poll."""
         return [Value(seen.at, seen.totals.position(symbol)) for seen in self._seen]
 
     def rates(self, seconds: float, now: float) -> Mapping[Side, float] | None:
-        """Trades per second over the last ``seconds``; None where less than two looks fall into them."""
+        """Trades per second over the last ``seconds``; None with fewer than two polls in that time."""
         recent = self._recent(seconds, now)
         return _rates(recent[0], recent[-1]) if len(recent) > 1 else None
 
     def delivery(self, quantile: float, seconds: float, now: float) -> float | None:
-        """In how many seconds that part of the trades of the last ``seconds`` was delivered; None without trades."""
+        """A quantile of the delivery times of the last ``seconds``, in seconds; None without trades."""
         recent = self._recent(seconds, now)
         if len(recent) < 2:
             return None
         before, after = recent[0].totals.delivery, recent[-1].totals.delivery
         counts = {le: count - before.get(le, 0.0) for le, count in after.items()}
-        # Less than before: the sidecar has started anew since.
+        # Counts that fell: the sidecar was restarted in between.
         return _quantile(quantile, after if min(counts.values(), default=0.0) < 0 else counts)
 
     def lost(self, seconds: float, now: float) -> float:
-        """Trades that were declared gone in the last ``seconds``."""
+        """The number of trades declared lost in the last ``seconds``."""
         recent = self._recent(seconds, now)
         return max(0.0, recent[-1].totals.lost - recent[0].totals.lost) if recent else 0.0
 
@@ -80,7 +80,7 @@ class History:
 
 
 def _rates(before: Seen, after: Seen) -> Mapping[Side, float]:
-    # Totals that fell have begun anew.
+    # Totals that fell: the state was deleted, and they started at 0 again.
     return {
         side: max(0.0, after.totals.trades(side) - before.totals.trades(side)) / max(after.at - before.at, 1e-3)
         for side in SIDES
@@ -88,7 +88,7 @@ def _rates(before: Seen, after: Seen) -> Mapping[Side, float]:
 
 
 def _quantile(quantile: float, counts: Mapping[float, float]) -> float | None:
-    """As Prometheus has it: trades spread evenly over their bucket, those beyond the last bound lie on it."""
+    """As Prometheus computes it: linear within a bucket, and at most the last finite bound."""
     wanted = quantile * counts.get(math.inf, 0.0)
     lower = below = 0.0
     for le, count in sorted(counts.items()):

@@ -1,4 +1,4 @@
-"""The numbers, as the sidecar has counted them."""
+"""The key figures: what the sidecar has counted."""
 
 import time
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import streamlit as st
 
 from trading_app.messages import SIDES
-from trading_app.ui.formatting import ago, duration, number, per_second
+from trading_app.ui.formatting import duration, moment, number, per_second
 from trading_app.ui.poller import Snapshot
 
 COLOURS = {"buy": "green", "sell": "red"}
-# A hyphen would begin a list in Markdown.
+# A hyphen would start a list in Markdown.
 NONE = "\N{EN DASH}"
 
 _HELP = {
@@ -21,12 +21,12 @@ _HELP = {
 
 
 def numbers(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
-    """Labels and values at a Unix time, in the order in which they stand."""
+    """Labels and values in the order of the page; ``now`` is a Unix time."""
     totals = snapshot.totals
     for side in SIDES:
         yield f":{COLOURS[side]}[{side.capitalize()} trades]", number(totals.trades(side)) if totals else NONE
     yield "Rate", per_second(sum(snapshot.rates.values())) if snapshot.rates else NONE
-    yield "Last trade", ago(now - totals.last_trade_ts) if totals and totals.last_trade_ts else NONE
+    yield "Last trade", moment(totals.last_trade_ts, now) if totals and totals.last_trade_ts else NONE
     yield "Delivery p50", NONE if snapshot.p50 is None else duration(snapshot.p50)
     yield "Delivery p99", NONE if snapshot.p99 is None else duration(snapshot.p99)
 

@@ -1,4 +1,4 @@
-"""The page: how the loop is, a ticket, an order flow, the numbers, charts, positions, and the tape."""
+"""The page: state of the loop, ticket, tape, numbers, charts, positions, and order flow."""
 
 from pathlib import Path
 
@@ -13,41 +13,44 @@ from trading_app.ui.status import draw_status
 from trading_app.ui.tape import draw_tape
 from trading_app.ui.ticket import current_symbol, draw_ticket
 
+_EACH_SECOND = 1.0
+# The time axis moves on even when nothing happens.
+_QUIET = 15.0
 
-@st.fragment(run_every=1.0)
+
+@st.fragment(run_every=_EACH_SECOND)
 def status(desk: Desk) -> None:
-    """How the loop is."""
+    """The state of the loop. When activity begins or ends, on this page or another, it redraws the page."""
     draw_status(desk, desk.look(current_symbol(desk)))
-    if desk.activity != st.session_state["activity"]:  # on this page or another
+    if desk.activity != st.session_state["activity"]:
         st.rerun()
 
 
-def orders(desk: Desk) -> None:
-    """Ticket and order flow: drawn anew when they are used, and every second while the simulator works."""
-    draw_ticket(desk)
-    draw_simulator(desk)
+def tape(desk: Desk) -> None:
+    draw_tape(desk, desk.look(current_symbol(desk)))
 
 
-@st.fragment(run_every=1.0)
 def market(desk: Desk) -> None:
-    """What is counted."""
     symbol = current_symbol(desk)
     snapshot = desk.look(symbol)
-    with st.container(key="market", gap="small"):
-        draw_numbers(snapshot)
-        draw_charts(snapshot, symbol)
-        draw_positions(snapshot)
-    with st.container(key="tape", gap="small"):
-        draw_tape(desk, snapshot)
+    draw_numbers(snapshot)
+    draw_charts(snapshot, symbol)
+    draw_positions(snapshot)
 
 
 def page(desk: Desk) -> None:
     activity = st.session_state["activity"] = desk.activity
+    _, simulator_works, anything_changes = activity
     status(desk)
     with st.container(key="desk"):
-        with st.container(key="orders"):
-            st.fragment(orders, run_every=1.0 if any(activity) else None)(desk)
-        market(desk)
+        with st.container(key="trading"):
+            st.fragment(draw_ticket)(desk)
+            with st.container(key="tape", gap="small"):
+                st.fragment(tape, run_every=_EACH_SECOND if anything_changes else None)(desk)
+        with st.container(key="market", gap="small"):
+            st.fragment(market, run_every=_EACH_SECOND if anything_changes else _QUIET)(desk)
+        with st.container(key="flow"):
+            st.fragment(draw_simulator, run_every=_EACH_SECOND if simulator_works else None)(desk)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")

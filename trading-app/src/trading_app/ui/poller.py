@@ -1,9 +1,9 @@
-"""How the loop is: sidecar, Prometheus and Grafana, asked once a second while somebody looks."""
+"""The state of the loop: polls sidecar, Prometheus and Grafana once a second while a page is open."""
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from trading_app.client import HttpClient, Unreachable
@@ -17,28 +17,31 @@ from trading_app.ui.prometheus import Prometheus
 
 CHART_SECONDS = 300.0
 _INTERVAL = 1.0
-# Who has not looked for so long has gone.
+# A page that has not asked for so long is closed.
 _PATIENCE = 3.0
+# After a change, rates and the charts of Prometheus take so long to settle.
+_SETTLE = 15.0
 _CHART_STEP = 2.0
 _RATE_SECONDS = 5.0
 _DELIVERY_SECONDS = 60.0
-# After a pause all that the sidecar has, else what a second brings, as far as anyone can read it.
+# After a pause all that the sidecar keeps, otherwise as many as anyone can read within a second.
 _ALL_TRADES, _TRADES = 1000, 100
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The loop as it was at ``asked_at``, in Unix seconds.
+    """The loop as of ``asked_at``, in Unix seconds; ``changed_at`` is when it last differed from the poll before.
 
-    ``sidecar``, ``prometheus`` and ``grafana`` say why each is away, and are empty where it is not; ``scraped`` says
-    whether Prometheus reaches the sidecar. ``totals`` are the last known, as of ``totals_at``; None before the first.
-    ``trades`` are those counted last, the newest first. ``rates`` are in trades per second, ``p50`` and ``p99`` of the
-    delivery in seconds; ``lost`` is the trades declared gone in the minutes of the chart, whose ``points`` and
-    ``positions`` ``source`` has seen. ``positions`` and ``prices`` are those of the symbols that somebody looks at;
-    ``last_prices`` has all symbols.
+    ``sidecar``, ``prometheus`` and ``grafana`` say why each cannot be reached, and are empty if it can; ``scraped``
+    says whether Prometheus reaches the sidecar. ``totals`` are the last known, as of ``totals_at``; None before the
+    first. ``trades`` are the trades counted last, newest first. ``rates`` are in trades per second, ``p50`` and ``p99``
+    are delivery times in seconds. ``lost`` is the number of trades declared lost within the time of the charts.
+    ``points`` and ``positions`` come from ``source``. ``positions`` and ``prices`` hold the symbols that open pages
+    show; ``last_prices`` holds all symbols. ``unpriced`` names the symbols with trades known to carry no price.
     """
 
     asked_at: float = 0.0
+    changed_at: float = 0.0
     sidecar: str = "not asked yet"
     prometheus: str = "not asked yet"
     grafana: str = "not asked yet"
@@ -54,11 +57,26 @@ class Snapshot:
     positions: Mapping[str, list[Value]] = field(default_factory=dict)
     prices: Mapping[str, list[Value]] = field(default_factory=dict)
     last_prices: Mapping[str, float] = field(default_factory=dict)
+    unpriced: frozenset[str] = frozenset()
     source: Literal["Prometheus", "this page"] = "this page"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing has changed for so long that rates and charts do not change either."""
+        return self.asked_at - self.changed_at > _SETTLE
+
+    def differs(self, other: "Snapshot") -> bool:
+        """Whether anything but the time has changed."""
+        return self._content != other._content
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        states = self.sidecar, self.prometheus, self.grafana, self.scraped
+        return *states, self.totals, self.trades[:_TRADES], self.positions.keys()
 
 
 class Poller:
-    """Asks in a thread of its own, so that a neighbour that hangs keeps no page waiting."""
+    """Polls in a thread of its own, so that a service that hangs blocks no page."""
 
     def __init__(self, settings: Settings) -> None:
         self._sidecar = TotalsClient(settings.sidecar_url)
@@ -78,7 +96,7 @@ class Poller:
     def look(self, symbol: str = "") -> Snapshot:
         """The loop as of about a second ago, with the charts of ``symbol``.
 
-        The first look in a while waits for the answers, a second at most.
+        The first call after a pause waits for the answers, at most a second.
         """
         with self._changed:
             is_first = not self._is_watched()
@@ -91,7 +109,7 @@ class Poller:
 
     @property
     def last(self) -> Snapshot:
-        """What was seen last, however long ago."""
+        """The last snapshot, however old."""
         return self._snapshot
 
     def close(self) -> None:
@@ -99,8 +117,8 @@ class Poller:
         with self._changed:
             self._changed.notify_all()
         self._thread.join()
-        for neighbour in (self._sidecar, self._trades, self._prometheus, self._grafana):
-            neighbour.close()
+        for client in (self._sidecar, self._trades, self._prometheus, self._grafana):
+            client.close()
 
     def _run(self) -> None:
         while True:
@@ -132,8 +150,9 @@ class Poller:
         )
         _, grafana = _answer(lambda: self._grafana.get("/api/health"))
         seen_at, seen = self._history.last or (0.0, None)
-        return Snapshot(
+        snapshot = Snapshot(
             asked_at=time.time(),
+            changed_at=self._snapshot.changed_at,
             sidecar=sidecar,
             prometheus=prometheus,
             grafana=grafana,
@@ -149,12 +168,14 @@ class Poller:
             positions=positions,
             prices={symbol: self._prices.over_time(symbol, now) for symbol in symbols},
             last_prices=self._prices.last,
+            unpriced=self._prices.unpriced,
             source="Prometheus" if charts else "this page",
         )
+        return replace(snapshot, changed_at=now) if snapshot.differs(self._snapshot) else snapshot
 
     def _ask_sidecar(self) -> str:
-        """Note what it says; return why it is away, empty where it is not."""
-        # First, so that a trade on the tape is in the totals.
+        """Store what the sidecar answers; return why it cannot be reached, empty if it can."""
+        # Trades come first, so that each trade on the tape is in the totals.
         limit = _ALL_TRADES if time.time() - self._snapshot.asked_at > _PATIENCE else _TRADES
         trades, problem = _answer(lambda: self._trades.ask(limit))
         totals, problem = (None, problem) if problem else _answer(self._sidecar.ask)
@@ -167,7 +188,7 @@ class Poller:
         return problem
 
     def _ask_for_charts(self, symbols: list[str]) -> tuple[list[Point], dict[str, list[Value]]] | None:
-        """Prometheus' points and positions; None where it has none."""
+        """Points and positions from Prometheus; None if it has none."""
         points, _ = _answer(lambda: self._prometheus.points(CHART_SECONDS, _CHART_STEP))
         positions, problem = _answer(
             lambda: {symbol: self._prometheus.positions(symbol, CHART_SECONDS, _CHART_STEP) for symbol in symbols}
@@ -176,7 +197,7 @@ class Poller:
 
 
 def _answer[Answer](ask: Callable[[], Answer]) -> tuple[Answer | None, str]:
-    """The answer, or None and why there is none."""
+    """The answer, or None and the reason."""
     try:
         return ask(), ""
     except Unreachable as error:

@@ -1,6 +1,6 @@
-"""Positions by symbol, and the profit they would make at the last price."""
+"""Positions by symbol, and their profit at the last price."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -12,16 +12,22 @@ from trading_app.ui.poller import Snapshot
 
 _NO_SYMBOL = "(no symbol)"
 _NUMBERS = {
-    "Net": ("net", "Units bought less units sold."),
+    "Net": ("net", "Units bought minus units sold."),
     "Bought": ("bought", "Units bought."),
     "Sold": ("sold", "Units sold."),
-    "Avg. buy": ("average_buy", "Turnover of the buys by their volume: too low where some carry no price."),
-    "Avg. sell": ("average_sell", "Turnover of the sells by their volume: too low where some carry no price."),
+    "Avg. buy": (
+        "average_buy",
+        "Turnover by volume of the buys. Empty if some are known to carry no price.",
+    ),
+    "Avg. sell": (
+        "average_sell",
+        "Turnover by volume of the sells. Empty if some are known to carry no price.",
+    ),
     "Last": ("last", "Price of the last trade."),
-    "Turnover": ("turnover", "Sum of quantity times price, of both sides."),
+    "Turnover": ("turnover", "Sum of quantity times price of both sides. Trades without a price add nothing."),
     "Profit": (
         "profit",
-        "Sells less buys, plus the net position at the last price. A trade without a price counts as free.",
+        "Sells minus buys, plus the net position at the last price. Empty if some trades are known to carry no price.",
     ),
 }
 _COLUMNS = {"Symbol": st.column_config.TextColumn("Symbol", pinned=True)} | {
@@ -30,7 +36,7 @@ _COLUMNS = {"Symbol": st.column_config.TextColumn("Symbol", pinned=True)} | {
 
 
 class Position(NamedTuple):
-    """Quantities in units, prices per unit; None where no price is known."""
+    """Quantities in units, prices per unit; None where prices are missing."""
 
     symbol: str
     net: float
@@ -43,34 +49,43 @@ class Position(NamedTuple):
     profit: float | None
 
 
-def positions(totals: Totals, last_prices: Mapping[str, float]) -> Iterator[Position]:
-    """A position for each symbol that was traded."""
+def positions(
+    totals: Totals, last_prices: Mapping[str, float], unpriced: Container[str] = frozenset()
+) -> Iterator[Position]:
+    """A position for each symbol that was traded; ``unpriced`` are the symbols with trades that carry no price."""
     for symbol, by_side in totals.by_symbol.items():
         buy, sell = by_side["buy"], by_side["sell"]
         if buy.trades or sell.trades:
-            yield _position(symbol, buy, sell, last_prices.get(symbol))
+            yield _position(symbol, buy, sell, last_prices.get(symbol), has_all_prices=symbol not in unpriced)
 
 
-def _position(symbol: str, buy: SideTotals, sell: SideTotals, last: float | None) -> Position:
+def _position(symbol: str, buy: SideTotals, sell: SideTotals, last: float | None, *, has_all_prices: bool) -> Position:
     net = round(buy.volume - sell.volume, 8)
     turnover = buy.notional + sell.notional
-    has_prices = turnover > 0 or last is not None
+    average_buy, average_sell = (_average(side) if has_all_prices else None for side in (buy, sell))
+    # A volume without a turnover has no prices: its average is unknown, and so is the profit.
+    is_known = has_all_prices and all(side.notional or not side.volume for side in (buy, sell))
     return Position(
         symbol or _NO_SYMBOL,
         net,
         buy.volume,
         sell.volume,
-        buy.notional / buy.volume if buy.notional else None,
-        sell.notional / sell.volume if sell.notional else None,
+        average_buy,
+        average_sell,
         last,
-        turnover if has_prices else None,
-        None if last is None else sell.notional - buy.notional + net * last,
+        turnover if turnover or last is not None else None,
+        sell.notional - buy.notional + net * last if is_known and last is not None else None,
     )
+
+
+def _average(side: SideTotals) -> float | None:
+    return side.notional / side.volume if side.notional else None
 
 
 def draw_positions(snapshot: Snapshot) -> None:
     st.markdown("**Positions**")
-    rows = list(positions(snapshot.totals, snapshot.last_prices)) if snapshot.totals else []
+    totals = snapshot.totals
+    rows = list(positions(totals, snapshot.last_prices, snapshot.unpriced)) if totals else []
     if not rows:
         st.markdown(":small[No trades yet.]")
         return

@@ -1,4 +1,4 @@
-"""Prometheus, asked over HTTP."""
+"""A client of Prometheus' HTTP API."""
 
 import json
 import time
@@ -13,7 +13,7 @@ _POSITION = 'sum(volume_total{side="buy",symbol="%s"}) - sum(volume_total{side="
 
 
 class Prometheus:
-    """Asks the Prometheus at ``url``, for one thread.
+    """Queries the Prometheus at ``url``. For use by one thread.
 
     Raises:
         ValueError: ``url`` is not an HTTP address.
@@ -26,15 +26,15 @@ class Prometheus:
         """Whether its last scrape of the sidecar succeeded.
 
         Raises:
-            Unreachable: it did not answer, or not as it should.
+            Unreachable: no answer, or not the expected one.
         """
         return any(value == 1 for _, value in self._ask("query", query='up{job="metrics-sidecar"}'))
 
     def points(self, seconds: float, step: float) -> list[Point]:
-        """The rates of the last ``seconds``, a point every ``step`` seconds.
+        """The rates of the last ``seconds``, one point every ``step`` seconds.
 
         Raises:
-            Unreachable: it did not answer, or not as it should.
+            Unreachable: no answer, or not the expected one.
         """
         rates = {side: dict(self._range(_RATE % side, seconds, step)) for side in SIDES}
         times = sorted({at for of_side in rates.values() for at in of_side})
@@ -44,7 +44,7 @@ class Prometheus:
         """The net position in a symbol, "" for trades without one, over the last ``seconds``.
 
         Raises:
-            Unreachable: it did not answer, or not as it should.
+            Unreachable: no answer, or not the expected one.
         """
         return [Value(*sample) for sample in self._range(_POSITION % (symbol, symbol), seconds, step)]
 
@@ -56,7 +56,7 @@ class Prometheus:
         return self._ask("query_range", query=query, start=now - seconds, end=now, step=step)
 
     def _ask(self, what: str, **parameters: str | float) -> list[tuple[float, float]]:
-        """Unix times and values, of all series of the answer."""
+        """Unix times and values of all series in the answer."""
         text = self._client.get(f"/api/v1/{what}?{urlencode(parameters)}")
         try:
             return [
@@ -65,4 +65,4 @@ class Prometheus:
                 for at, value in series.get("values") or [series["value"]]
             ]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise Unreachable(f"it answers nonsense: {type(error).__name__}") from error
+            raise Unreachable(f"unexpected answer: {type(error).__name__}") from error

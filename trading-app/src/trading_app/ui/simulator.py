@@ -15,12 +15,12 @@ from trading_app.publisher import TradePublisher
 
 _WINDOW = 1.0
 _SAMPLES = 1000
-# An order that is due sooner is not waited for: the kernel would wake the thread later than that.
+# Shorter waits are skipped: the kernel would wake the thread later than that.
 _SHORTEST_WAIT = 0.001
 
 
 class FlowSettings(Struct, frozen=True):
-    """``rate`` in trades per second, ``buys`` the part of them that buys, from 0 to 1."""
+    """``rate`` is in trades per second, ``buys`` the fraction of buys from 0 to 1."""
 
     rate: Annotated[float, Meta(gt=0)]
     buys: Annotated[float, Meta(ge=0, le=1)]
@@ -28,14 +28,14 @@ class FlowSettings(Struct, frozen=True):
 
 
 class Load(NamedTuple):
-    """What the publisher was asked for lately: ``calls`` of `publish` per second, ``seconds`` the median of each."""
+    """Recent load on the publisher: ``calls`` of `publish` per second, and their median duration in ``seconds``."""
 
     calls: float
     seconds: float
 
 
 class Meter:
-    """Counts and times calls, a second at a time."""
+    """Counts calls and their durations, in windows of a second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class Meter:
         self._last: tuple[float, Load] | None = None
 
     def add(self, times: list[float]) -> None:
-        """Note calls that took so many seconds each."""
+        """Add calls by their durations in seconds."""
         with self._lock:
             if len(self._times) < _SAMPLES:
                 self._times += times[: _SAMPLES - len(self._times)]
@@ -54,7 +54,7 @@ class Meter:
                 self._start()
 
     def read(self) -> Load | None:
-        """The last full second; None where nothing was called lately."""
+        """The last full window; None if there were no calls lately."""
         with self._lock:
             return self._last[1] if self._last and time.monotonic() - self._last[0] < 3 * _WINDOW else None
 
@@ -65,7 +65,7 @@ class Meter:
 
 
 class Simulator:
-    """Publishes simulated orders from `start` to `stop`. ``problem`` says why it ended by itself, and is empty else."""
+    """Publishes simulated orders from `start` to `stop`. ``problem`` says why a flow ended by itself."""
 
     def __init__(self, publisher: TradePublisher) -> None:
         self._publisher = publisher
@@ -80,16 +80,16 @@ class Simulator:
 
     @property
     def settings(self) -> FlowSettings | None:
-        """What is running; None while nothing is."""
+        """The settings of the running flow; None if there is none."""
         return self._settings if self._flow and self._flow.is_alive() else None
 
     @property
     def load(self) -> Load | None:
-        """What it asks of the publisher; None while it does nothing."""
+        """The load on the publisher; None while nothing is published."""
         return self._meter.read()
 
     def start(self, settings: FlowSettings) -> None:
-        """Start, unless it runs: the first of two pages wins."""
+        """Start a flow, unless one is running."""
         with self._lock:
             if self.settings:
                 return
@@ -105,7 +105,7 @@ class Simulator:
                 self._flow.join()
 
     def burst(self, count: int, settings: FlowSettings) -> None:
-        """Publish so many orders at once, in the background, unless a burst is on its way."""
+        """Publish ``count`` orders at once in the background, unless a burst is in progress."""
         with self._lock:
             if self._burst and self._burst.is_alive():
                 return
@@ -139,7 +139,7 @@ class Simulator:
 
 
 def _when_due(orders: Iterable[Order], stop: threading.Event) -> Iterator[list[Order]]:
-    """Orders in groups, each when it is due, until there are no more or ``stop`` is set."""
+    """Yield orders in groups as they become due, until there are no more or ``stop`` is set."""
     start = time.monotonic()
     due: list[Order] = []
     for order in orders:

@@ -1,4 +1,4 @@
-"""The order flow: simulated trades in the background, and a burst of them."""
+"""The order flow: simulated trades in the background, and bursts."""
 
 import streamlit as st
 
@@ -20,30 +20,28 @@ def draw_simulator(desk: Desk) -> None:
     state = f":green-badge[{per_second(running.rate)}]" if running else ":gray-badge[stopped]"
     with st.expander(f"**Order flow** {state}", key="simulator", expanded=True):
         _draw_settings(running)
+        # Callbacks: what follows a button in the script does not run if a rerun comes first.
         with st.container(horizontal=True, gap="small", key="flow-buttons"):
-            label, icon = ("Stop", ":material/stop:") if running else ("Start", ":material/play_arrow:")
-            switched = st.button(label, icon=icon, key=label.lower())
-            burst = st.button("Burst", icon=":material/bolt:", key="send-burst")
+            if running:
+                st.button("Stop", icon=":material/stop:", key="stop", on_click=desk.stop_flow)
+            else:
+                st.button("Start", icon=":material/play_arrow:", key="start", on_click=_start, args=(desk,))
+            st.button("Burst", icon=":material/bolt:", key="send-burst", on_click=_burst, args=(desk,))
         _draw_load(desk)
-    if switched or burst:
-        _act(desk, running, burst=burst)
 
 
-def _act(desk: Desk, running: FlowSettings | None, *, burst: bool) -> None:
-    settings = running or _settings()
-    if not settings:
-        return
-    if burst:
-        desk.burst(st.session_state.get("burst", _BURST), settings)
-    elif running:
-        desk.stop_flow()
-    else:
+def _start(desk: Desk) -> None:
+    if settings := _settings():
         desk.start_flow(settings)
-    st.rerun()  # While it works, this is drawn every second.
+
+
+def _burst(desk: Desk) -> None:
+    if settings := desk.flow or _settings():
+        desk.burst(st.session_state.get("burst", _BURST), settings)
 
 
 def _draw_settings(running: FlowSettings | None) -> None:
-    """While a flow runs, which is one for all pages, they show it and stand still."""
+    """The fields, or the settings of the running flow, which all pages share."""
     if running:
         symbols = list(running.symbols)
         st.multiselect("Symbols", symbols, default=symbols, disabled=True, key="running-symbols", placeholder="none")
@@ -68,19 +66,19 @@ def _draw_settings(running: FlowSettings | None) -> None:
 
 
 def _draw_load(desk: Desk) -> None:
-    """What it does right now, and what that costs the publisher."""
+    """What the simulator does right now, and what that costs the publisher."""
     load = desk.load
     calls, seconds = (per_second(load.calls), duration(load.seconds)) if load else (NONE, NONE)
     left, right = st.columns(2, gap="small", wrap=False)
-    left.metric("Calls of publish()", calls, help="Trades that the simulator published in the last second.")
-    right.metric("Time per call", seconds, help="How long a call of publish() held up the simulator, at the median.")
+    left.metric("Calls of publish()", calls, help="How often the simulator called publish() in the last second.")
+    right.metric("Time per call", seconds, help="Median duration of a publish() call in the last second.")
     if desk.flow_problem:
         st.error(f"The flow ended: {desk.flow_problem}.")
 
 
 def _settings() -> FlowSettings | None:
-    """What the fields say at the time of the click; None where a symbol is none."""
-    # While a flow runs its fields are not drawn, and a page opened since then has not drawn them yet.
+    """The settings in the fields; None if a symbol is invalid."""
+    # A page that was opened while a flow runs has not drawn the fields yet.
     state = st.session_state
     try:
         symbols = tuple(check_symbol(symbol) for symbol in state.get("symbols", SYMBOLS))

@@ -1,4 +1,4 @@
-"""The loop in one line: how it is, in words; and its parts, in the order in which a trade goes through them."""
+"""The state of the loop: in two words, and part by part in the order in which a trade passes them."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -11,14 +11,14 @@ from trading_app.ui.desk import Desk
 from trading_app.ui.formatting import clock, count, waits
 from trading_app.ui.poller import Snapshot
 
-# A commit takes an instant: so many that wait are more than that.
+# A commit takes milliseconds. More trades than this wait only if the sidecar does not keep up.
 _MANY = 10_000
 
 type _Colour = Literal["green", "blue", "orange", "red", "gray"]
 
 
 class Station(NamedTuple):
-    """A part of the loop: its name, where it lives, how it is."""
+    """A part of the loop; ``url`` is empty unless it can be opened."""
 
     name: str
     url: str
@@ -27,7 +27,7 @@ class Station(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a person should know now: in two words, and in a sentence."""
+    """The state that matters most: a title of two words, and a sentence, empty if there is nothing to say."""
 
     kind: Literal["success", "warning", "error"]
     title: str
@@ -35,24 +35,23 @@ class Summary(NamedTuple):
 
 
 def stations(settings: Settings, waiting: int, snapshot: Snapshot) -> Iterator[Station]:
-    """The parts of the loop, in the order in which a trade goes through them."""
+    """The parts of the loop, in the order in which a trade passes them."""
     colour: _Colour = "green" if not waiting else "orange" if snapshot.sidecar or waiting >= _MANY else "blue"
     yield Station("This page", "", f"{waiting:,} waiting" if waiting else "idle", colour)
-    yield Station("Sidecar", f"{settings.sidecar_url}/metrics", *_state(snapshot.sidecar, "away", "red"))
-    blind = not (snapshot.prometheus or snapshot.scraped or snapshot.sidecar)
-    state: tuple[str, _Colour] = (
-        ("misses the sidecar", "orange") if blind else _state(snapshot.prometheus, "not running", "gray")
-    )
-    yield Station("Prometheus", settings.prometheus_url, *state)
-    yield Station("Grafana", settings.grafana_url, *_state(snapshot.grafana, "not running", "gray"))
+    yield _service("Sidecar", f"{settings.sidecar_url}/metrics", snapshot.sidecar, "away", "red")
+    if snapshot.prometheus or snapshot.scraped or snapshot.sidecar:
+        yield _service("Prometheus", settings.prometheus_url, snapshot.prometheus)
+    else:
+        yield Station("Prometheus", settings.prometheus_url, "cannot reach the sidecar", "orange")
+    yield _service("Grafana", settings.grafana_url, snapshot.grafana)
 
 
-def _state(problem: str, away: str, colour: _Colour) -> tuple[str, _Colour]:
-    return (away, colour) if problem else ("up", "green")
+def _service(name: str, url: str, problem: str, away: str = "not running", colour: _Colour = "gray") -> Station:
+    return Station(name, "", away, colour) if problem else Station(name, url, "up", "green")
 
 
 def summarize(waiting: int, capacity: int, dropped: int, snapshot: Snapshot) -> Summary:
-    """What matters most."""
+    """The most serious state that applies."""
     if waiting >= capacity:
         text = f"The outbox is full, and each new trade drops the oldest: {dropped:,} so far."
         return Summary("error", "Losing trades", text)
@@ -65,9 +64,9 @@ def summarize(waiting: int, capacity: int, dropped: int, snapshot: Snapshot) -> 
         text = f"{waits(waiting)} here. There is room for {capacity - waiting:,} more."
         return Summary("warning", "Sidecar behind", text)
     if snapshot.lost:
-        text = f"{count(snapshot.lost)} in the last 5 minutes: an outbox was full, or totals began anew."
+        text = f"{count(snapshot.lost)} in the last 5 minutes: an outbox was full, or the sidecar lost its state."
         return Summary("warning", "Trades lost", text)
-    return Summary("success", "Live", "Each trade is counted exactly once.")
+    return Summary("success", "Live", "")
 
 
 def draw_status(desk: Desk, snapshot: Snapshot) -> None:
@@ -87,7 +86,8 @@ def draw_status(desk: Desk, snapshot: Snapshot) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="center", key="unfolded-loop" if is_open else "folded-loop"):
         st.markdown(" → ".join(map(_label, stations(desk.settings, waiting, snapshot))), width="content")
-        st.markdown(f":small[{text}]", width="content")
+        if text:
+            st.markdown(f":small[{text}]", width="content")
 
 
 def _label(station: Station) -> str:
@@ -101,7 +101,7 @@ def _unfold(is_open: bool) -> None:
 
 
 def from_the_browser(url: str, page: str | None) -> str:
-    """A neighbour's address as the browser reaches it: a name without a dot means the host that the page comes from."""
+    """A service's address for the browser: a host name without a dot becomes the host that serves the page."""
     parts, here = urlsplit(url), urlsplit(page or "")
     if not here.hostname or "." in (parts.hostname or "") or ":" in (parts.hostname or ""):
         return url

@@ -1,4 +1,4 @@
-"""The tape: the trades counted last, of all publishers, and what became of this page's own."""
+"""The tape: the last trades counted, of all publishers, and the state of this page's own trades."""
 
 from typing import NamedTuple
 
@@ -19,31 +19,31 @@ _STATES = {"waiting": ":blue-badge[waiting]", "counted": ":green[counted]", "los
 
 
 class Row(NamedTuple):
-    """A trade as it is shown: ``seconds`` it took to arrive, None where unknown; ``state`` is "" for others'."""
+    """A trade as shown. ``delivery`` is in seconds, None while unknown; ``state`` is "" if it is not this page's."""
 
     ts: float
     side: Side
     symbol: str | None
     qty: float
     price: float | None
-    seconds: float | None
+    delivery: float | None
     state: str
 
 
 def tape(log: list[Sent], sessions: frozenset[str], snapshot: Snapshot) -> list[Row]:
-    """What is on its way, then what was counted, the newest first."""
+    """Waiting trades, then counted ones, each newest first."""
     counted = [_counted(trade, trade.session in sessions) for trade in snapshot.trades]
     known = {trade.number for trade in snapshot.trades}
     unseen = [sent for sent in log if (sent.trade.session, sent.trade.seq) not in known]
     waiting = [_sent(sent) for sent in unseen if sent.status == "waiting"]
-    # Counted since the sidecar was asked, or lost: the tape does not have them, yet or ever.
+    # The sidecar's list lacks trades that were counted after the last poll, and lost ones.
     oldest = counted[-1].ts if counted else 0.0
     others = [_sent(sent) for sent in unseen if _is_missed(sent, snapshot.asked_at, oldest)]
     return waiting + sorted(others + counted, key=lambda row: row.ts, reverse=True) if others else waiting + counted
 
 
 def my_trades(log: list[Sent]) -> list[Row]:
-    """The trades made on this page, the newest first."""
+    """The trades made on this page, newest first."""
     return [_sent(sent) for sent in log]
 
 
@@ -54,16 +54,16 @@ def _is_missed(sent: Sent, asked_at: float, oldest: float) -> bool:
 
 
 def _counted(trade: CountedTrade, is_mine: bool) -> Row:
-    took = max(0.0, trade.received_at - trade.ts)
-    return Row(trade.ts, trade.side, trade.symbol, trade.qty, trade.price, took, "counted" if is_mine else "")
+    delivery = max(0.0, trade.received_at - trade.ts)
+    return Row(trade.ts, trade.side, trade.symbol, trade.qty, trade.price, delivery, "counted" if is_mine else "")
 
 
 def _sent(sent: Sent) -> Row:
     trade = sent.trade
     is_counted = sent.status == "delivered"
-    took = sent.settled_at - trade.ts if is_counted and sent.settled_at is not None else None
+    delivery = sent.settled_at - trade.ts if is_counted and sent.settled_at is not None else None
     state = "counted" if is_counted else sent.status
-    return Row(trade.ts, trade.side, trade.symbol, trade.qty, trade.price, took, state)
+    return Row(trade.ts, trade.side, trade.symbol, trade.qty, trade.price, delivery, state)
 
 
 def draw_tape(desk: Desk, snapshot: Snapshot) -> None:
@@ -80,8 +80,8 @@ def _caption(shown: str, rows: list[Row]) -> str:
     if not rows:
         return "No trades yet."
     if shown == _MINE:
-        return f"The last {count(len(rows))} made on this page, and the time until they were known to be counted."
-    return "Counted by the sidecar, from all publishers, and the time until they arrived there."
+        return f"The last {count(len(rows))} made on this page. Delivery: time until the count was confirmed."
+    return "Counted by the sidecar, from all publishers. Delivery: time from publisher to sidecar."
 
 
 def _table(rows: list[Row]) -> pa.Table:
@@ -91,7 +91,7 @@ def _table(rows: list[Row]) -> pa.Table:
         "Symbol": (row.symbol or NONE for row in rows),
         "Quantity": (number(row.qty) for row in rows),
         "Price": (NONE if row.price is None else number(row.price) for row in rows),
-        "Took": (NONE if row.seconds is None else duration(row.seconds) for row in rows),
+        "Delivery": (NONE if row.delivery is None else duration(row.delivery) for row in rows),
         "State": (_STATES[row.state] for row in rows),
     }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

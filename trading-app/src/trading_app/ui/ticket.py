@@ -1,4 +1,4 @@
-"""The ticket: what to trade, and a button a side."""
+"""The ticket: symbol, quantity, price, Buy and Sell."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ _FIELDS: dict[str, Callable[[str], object]] = {"symbol": read_symbol, "quantity"
 
 
 def current_symbol(desk: Desk) -> str:
-    """What the ticket trades: the symbol chosen, in the beginning the one chosen last; "" for none."""
-    # Another page must not change it.
+    """The symbol in the ticket, at first the one that was chosen last; "" for none."""
+    # Once drawn, a choice on another page must not change it.
     st.session_state.setdefault("first-symbol", desk.symbol)
     symbol = _typed("symbol") if "symbol" in st.session_state else str(st.session_state["first-symbol"])
     return "" if problem(read_symbol, symbol) else symbol
@@ -31,12 +31,12 @@ def draw_ticket(desk: Desk) -> None:
             "Symbol", symbols, index=symbols.index(first), format_func=lambda symbol: symbol or "none", key="symbol",
             accept_new_options=True, on_change=_remember_symbol, args=(desk,),
         )  # fmt: skip
-        # A number field drops what it cannot read: it would make 25 of 2,5.
+        # A number field drops characters that it cannot read: it would turn 2,5 into 25.
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
         if [_send(desk, side, symbol, quantity, price) for side in draw_buttons(symbol)].count(True):
-            st.rerun()  # The tape shows them at once.
+            st.rerun()  # The tape shows the trades at once.
 
 
 def _remember_symbol(desk: Desk) -> None:
@@ -45,19 +45,19 @@ def _remember_symbol(desk: Desk) -> None:
 
 
 def _draw_hint() -> None:
-    """What is wrong with a field, as soon as it is left."""
+    """Say what is wrong with a field, as soon as it loses the focus."""
     for name, read in _FIELDS.items():
         if why := problem(read, _typed(name)):
             with st.container(key=f"wrong-{name}"):
                 text = why.partition(", not ")[0]
                 st.html(f'<p class="hint" role="alert">{text[0].upper()}{text[1:]}</p>')
             return
-    # The line keeps its place, so that the buttons do not move.
+    # The empty line keeps the buttons in their place.
     st.html('<p class="hint"></p>')
 
 
 def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> bool:
-    """Whether it could be sent."""
+    """Publish a trade; return whether that worked."""
     try:
         desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
     except (ValueError, OutboxError) as error:
