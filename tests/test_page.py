@@ -699,6 +699,7 @@ def test_while_the_sidecar_is_away_trades_wait(
     desk.set_viewport_size({"width": 1280, "height": 1000})
 
     honcho("sidecar")
+    assert eventually(workspace.sidecar_is_up, 90)
     expect(status(desk)).to_have_text("Live")
     show(desk, "My trades")
     expect(rows(desk).filter(has_text="counted")).to_have_count(4)
