@@ -113,6 +113,7 @@ class Pictures:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.mouse.move(5, 5)
+        page.mouse.wheel(0, -10_000)
         page.wait_for_timeout(self._settle)
         shot = Image.open(io.BytesIO(page.screenshot()))
         shot.quantize(256, dither=Image.Dither.NONE).save(self._folder / f"{name}.png", optimize=True)
@@ -520,11 +521,11 @@ def test_tabs_show_the_same_figures_trades_and_flow(tab: Open) -> None:
 
 
 def test_no_click_on_the_flow_is_lost_whatever_else_happens(desk: Page) -> None:
-    """A click together with a press that redraws the page, at moments spread over the seconds between updates."""
+    """A click right after a press, which redraws the page, at moments spread over a second."""
     for number in range(12):
         label, other = ("Stop", "Start") if number % 2 else ("Start", "Stop")
         flow, buy = button(desk, label).element_handle(), button(desk, "Buy").element_handle()
-        desk.evaluate("([buy, flow]) => { buy.click(); flow.click() }", [buy, flow])
+        desk.evaluate("([buy, flow]) => { buy.click(); setTimeout(() => flow.click(), 10) }", [buy, flow])
         expect(button(desk, other), f"click {number}").to_be_visible()
         desk.wait_for_timeout(number * 170 % 1000)
 
@@ -698,6 +699,7 @@ def test_while_the_sidecar_is_away_trades_wait(
     desk.set_viewport_size({"width": 1280, "height": 1000})
 
     honcho("sidecar")
+    assert eventually(workspace.sidecar_is_up, 90)
     expect(status(desk)).to_have_text("Live")
     show(desk, "My trades")
     expect(rows(desk).filter(has_text="counted")).to_have_count(4)
