@@ -35,6 +35,18 @@ def measurements(plan: Plan) -> dict[str, Measurement]:
     return every
 
 
+def select(every: dict[str, Measurement], starts: list[str]) -> dict[str, Measurement]:
+    """The measurements whose names begin with one of the given starts; all of them if there is none.
+
+    Raises:
+        LookupError: no name begins with one of the starts.
+    """
+    for start in starts:
+        if not any(name.startswith(start) for name in every):
+            raise LookupError(f"no measurement begins with {start!r}: {', '.join(every)}")
+    return {name: every[name] for name in every if name.startswith(tuple(starts) or "")}
+
+
 def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
     """Measure in rounds, in each of them in another order; return what was left out, and why."""
     started, size, left_out = time.monotonic(), len(todo), dict[str, str]()
@@ -60,16 +72,23 @@ def main() -> None:
         action="store_true",
         help="one small round, in less than two minutes; docs/benchmarks.md stays as it is",
     )
-    parser.add_argument("--only", default="", metavar="NAME", help="what begins like this: publish, receive, ...")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the measurements whose names begin so: publish, receive, ...",
+    )
     arguments = parser.parse_args()
     if sys.platform != "linux":
         parser.error("processor time and memory are read from /proc, which takes Linux")
     # That a publisher ends with trades left is part of what is measured.
     logging.getLogger("trading_app").setLevel(logging.ERROR)
     plan = QUICK if arguments.quick else FULL
-    todo = {name: measure for name, measure in measurements(plan).items() if name.startswith(arguments.only)}
-    if not todo:
-        parser.error(f"nothing that is measured begins with {arguments.only!r}: {', '.join(measurements(plan))}")
+    try:
+        todo = select(measurements(plan), arguments.only)
+    except LookupError as error:
+        parser.error(str(error))
     measured_on = report.machine()
     left_out = run(plan, todo)
     print(measured_on, "", *report.text(left_out, complete=not arguments.only), sep="\n")

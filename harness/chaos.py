@@ -27,24 +27,30 @@ from harness.stack import ROOT, Prometheus, eventually, find_tool, free_port, ge
 from trading_app.publisher import TradePublisher
 from trading_app.segment import read_segments
 
-PUBLISHERS = 3
-SIDECARS = 4
-
 
 @dataclass
 class Plan:
-    """How large a run is: trades and kills in all, publishers' kills for each of them."""
+    """The size of a run: trades and sidecar kills in all, kills of each publisher, and how many programs run.
+
+    ``publishers`` is the number of publishers of a single sidecar, ``sidecars`` the size of the fleet.
+    """
 
     trades: int = 300_000
     sidecar_kills: int = 30
     publisher_kills: int = 5
     seed: int = 1
     say: Callable[[str], None] = print
+    publishers: int = 3
+    sidecars: int = 4
 
     @property
     def seconds(self) -> float:
         """How long publishing takes: long enough for a sidecar to start between two kills."""
         return 2.0 * self.sidecar_kills
+
+    def one_in(self, kills: int) -> int:
+        """The number of disturbances that take longer than a kill: one for so many kills, and at least one."""
+        return max(1, self.sidecar_kills // kills)
 
 
 @dataclass
@@ -181,15 +187,13 @@ def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
 class Arena:
     """One sidecar and its publishers, in a folder of their own."""
 
-    def __init__(
-        self, folder: Path, plan: Plan, sidecar: Sidecar, *, publishers: int = PUBLISHERS, **task: Any
-    ) -> None:
+    def __init__(self, folder: Path, plan: Plan, sidecar: Sidecar, **task: Any) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.sidecar = sidecar
-        share = plan.trades // publishers
+        share = plan.trades // plan.publishers
         rate = share / plan.seconds
-        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(publishers)]
+        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(plan.publishers)]
         self.programs: list[Program] = [sidecar, *self.publishers]
 
     def __enter__(self) -> Self:
@@ -280,12 +284,12 @@ def kill_each(arena: Arena, victims: list[Program]) -> None:
 
 
 def fleet(folder: Path, plan: Plan) -> Verdict:
-    """Four sidecars with two publishers each, all killed at random: the sum in Prometheus equals the journals."""
-    share = replace(plan, trades=plan.trades // SIDECARS)
+    """A fleet of sidecars with two publishers each, all killed at random: Prometheus sums up what the journals have."""
+    share = replace(plan, trades=plan.trades // plan.sidecars, publishers=2)
     arenas = []
-    for number in range(SIDECARS):
+    for number in range(plan.sidecars):
         (own := folder / f"sidecar-{number}").mkdir()
-        arenas.append(Arena(own, share, Sidecar(own), publishers=2))
+        arenas.append(Arena(own, share, Sidecar(own)))
     targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
     verdict = Verdict()
     with contextlib.ExitStack() as running:
@@ -319,7 +323,7 @@ def freeze(folder: Path, plan: Plan) -> Verdict:
             time.sleep(arena.rng.uniform(0, 2))
             victim.send(signal.SIGCONT)
 
-        arena.disturb("SIGSTOP, SIGCONT", plan.sidecar_kills // 3, freeze_one)
+        arena.disturb("SIGSTOP, SIGCONT", plan.one_in(3), freeze_one)
         return arena.verdict()
 
 
@@ -332,7 +336,7 @@ def close_port(folder: Path, plan: Plan) -> Verdict:
             time.sleep(arena.rng.uniform(0, 3))
             arena.sidecar.start()
 
-        arena.disturb("stop the sidecar for a while", plan.sidecar_kills // 5, stop_for_a_while)
+        arena.disturb("stop the sidecar for a while", plan.one_in(5), stop_for_a_while)
         return arena.verdict()
 
 
@@ -356,13 +360,13 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
             if not arena.sidecar.runs:
                 arena.sidecar.start()
 
-        arena.disturb("fill the sidecar's disk", plan.sidecar_kills // 5, fill_for_a_while)
+        arena.disturb("fill the sidecar's disk", plan.one_in(5), fill_for_a_while)
         return arena.verdict()
 
 
 def rollover(folder: Path, plan: Plan) -> Verdict:
     """Small segments, and publishers that are killed while one is made or deleted; the sidecar is killed as well."""
-    deaths = 5 * plan.publisher_kills / (plan.trades / PUBLISHERS / 30)
+    deaths = 5 * plan.publisher_kills / (plan.trades / plan.publishers / 30)
     with Arena(folder, plan, Sidecar(folder), segment_bytes=4096, deaths=deaths / 4) as arena:
 
         def kill_the_sidecar() -> None:
@@ -373,7 +377,7 @@ def rollover(folder: Path, plan: Plan) -> Verdict:
                     publisher.note_kept()
                     publisher.start()
 
-        arena.disturb("kill -9 the sidecar", plan.sidecar_kills // 3, kill_the_sidecar)
+        arena.disturb("kill -9 the sidecar", plan.one_in(3), kill_the_sidecar)
         return arena.verdict()
 
 
@@ -392,7 +396,7 @@ def fill_outbox(folder: Path, plan: Plan) -> Verdict:
             arena.sidecar.start()
             victim.start()
 
-        arena.disturb("stop the sidecar until the publishers' disk is full", plan.sidecar_kills // 3, fill_for_a_while)
+        arena.disturb("stop the sidecar until the publishers' disk is full", plan.one_in(3), fill_for_a_while)
         verdict = arena.verdict()
         logs = [path.read_text() for path in folder.glob("publisher-*.log")]
         verdict.expect("the disk was full", any("No space left" in log for log in logs), True)
@@ -420,7 +424,7 @@ def reload(folder: Path, plan: Plan) -> Verdict:
         def save() -> None:
             saved.write_text(saved.read_text() + "\n")
 
-        arena.disturb("save a source file", plan.sidecar_kills // 2, save)
+        arena.disturb("save a source file", plan.one_in(2), save)
         return arena.verdict()
 
 

@@ -9,8 +9,6 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
-from harness.stack import Prometheus
-
 type Json = dict[str, Any]
 
 _REDUCERS: dict[str, Callable[[list[float]], float]] = {
@@ -45,16 +43,16 @@ class Ambiguous(Exception):
 
 
 class View:
-    """A dashboard as it shows the time from ``start`` to ``end``, in Unix seconds, with the ``chosen`` variables.
+    """A dashboard that shows the time from ``start`` to ``end``, in Unix seconds, with the ``chosen`` variables.
 
-    A variable that is not chosen stands at All.
+    A variable that is not chosen is set to All. ``api`` returns the answer of Prometheus's HTTP API for a path.
     """
 
     def __init__(
-        self, dashboard: Json, prometheus: Prometheus, start: float, end: float, chosen: dict[str, str]
+        self, dashboard: Json, api: Callable[[str], Json], start: float, end: float, chosen: dict[str, str]
     ) -> None:
         self._dashboard = dashboard
-        self._prometheus = prometheus
+        self._api = api
         self._start, self._end = start, end
         self._chosen = chosen
 
@@ -114,10 +112,10 @@ class View:
     def _answers(self, expression: str, instant: bool) -> list[_Answer]:
         query = {"query": self._with_variables(expression)}
         if instant:
-            found = self._prometheus.api(f"query?{urlencode({**query, 'time': self._end})}")["result"]
+            found = self._api(f"query?{urlencode({**query, 'time': self._end})}")["result"]
             return [_Answer(_labels(each), [float(each["value"][1])]) for each in found]
         span = {"start": self._start, "end": self._end, "step": 1}
-        found = self._prometheus.api(f"query_range?{urlencode({**query, **span})}")["result"]
+        found = self._api(f"query_range?{urlencode({**query, **span})}")["result"]
         return [_Answer(_labels(each), [float(value) for _, value in each["values"]]) for each in found]
 
     def _with_variables(self, text: str) -> str:
@@ -144,7 +142,7 @@ class View:
         for name, value in before.items():
             selector = selector.replace(f"${name}", value)
         span = urlencode({"match[]": selector, "start": self._start, "end": self._end})
-        found = list(self._prometheus.api(f"label/{label}/values?{span}"))
+        found = list(self._api(f"label/{label}/values?{span}"))
         return f"({'|'.join(map(_literal, found))})"
 
 

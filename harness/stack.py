@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -25,11 +26,14 @@ ROOT = Path(__file__).parents[1]
 UNPACKED = ROOT / ".tools/debian"
 
 
-def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0) -> Answer:
-    """The first true answer; the last one if none comes in time."""
-    deadline = time.monotonic() + timeout
-    while not (last := answer()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0, longest_pause: float = 0.1) -> Answer:
+    """Call ``answer`` until it returns something true, and return that; after ``timeout``, return its last answer.
+
+    The pause between two calls grows with the time waited: answers to frequent calls slow down what is awaited.
+    """
+    started = time.monotonic()
+    while not (last := answer()) and (waited := time.monotonic() - started) < timeout:
+        time.sleep(min(max(0.02, waited / 20), longest_pause))
     return last
 
 
@@ -114,24 +118,30 @@ def make_keys(folder: Path, *names: str) -> Path:
     return folder / ".data/curve"
 
 
+@cache
+def _sources() -> list[str]:
+    """The files of the repository that a workspace needs: neither tests nor benchmarks nor documents."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    left_out = re.compile(r"(benchmarks|docs|examples|harness|(\w|-)+/tests|tests)/")
+    return [name for name in listed.stdout.splitlines() if not left_out.match(name) and (ROOT / name).exists()]
+
+
 class Workspace:
-    """A copy of the sources, to be run and changed, with free ports in its ``.env``."""
+    """A copy of the programs, to be run and changed, with free ports in its ``.env``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sidecar_port, self.ui_port, self.api_port, self.zmq_port = (free_port() for _ in range(4))
         self.prometheus_port, self.grafana_port = free_port(), free_port()
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for name in listed.stdout.splitlines():
-            if (ROOT / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
+        for name in _sources():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
         settings = {
             "SIDECAR_HOST": "127.0.0.1",
             "SIDECAR_PORT": self.sidecar_port,

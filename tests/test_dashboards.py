@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -118,9 +118,12 @@ class Moment:
 
 @dataclass
 class World:
-    """Known traffic between two moments, and a third at which the second sidecar was away."""
+    """Known traffic between two moments, and a later moment at which the second sidecar was away.
 
-    prometheus: Prometheus
+    ``api`` asks Prometheus; all views are of the past, so it asks each question once.
+    """
+
+    api: Callable[[str], Json]
     feeders: list[Feeder]
     publishing: Publishing
     before: Moment
@@ -128,11 +131,11 @@ class World:
     away: float
 
     def view(self, dashboard: Json, **chosen: str) -> View:
-        return View(dashboard, self.prometheus, self.before.at, self.after.at, chosen)
+        return View(dashboard, self.api, self.before.at, self.after.at, chosen)
 
     def view_while_away(self, dashboard: Json) -> View:
         """A window in which the second sidecar never answered."""
-        return View(dashboard, self.prometheus, self.away - 1, self.away, {})
+        return View(dashboard, self.api, self.away - 1, self.away, {})
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +182,7 @@ def _lived(prometheus: Prometheus, feeders: list[Feeder], publishing: Publishing
     after = _moment(feeders)
     feeders[1].sidecar.end()
     assert eventually(lambda: prometheus.value("min_over_time(job:sidecars_away:sum[3s])") == 1)
-    return World(prometheus, feeders, publishing, before, after, time.time())
+    return World(cache(prometheus.api), feeders, publishing, before, after, time.time())
 
 
 def _moment(feeders: list[Feeder]) -> Moment:
