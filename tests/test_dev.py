@@ -121,6 +121,17 @@ def test_it_leaves_nothing_however_it_is_ended(
     assert nothing_is_left(workspace, stack), stack.output
 
 
+def test_ctrl_c_while_the_programs_start_ends_all_of_them(workspace: Workspace, dev: Start) -> None:
+    programs = [f"program{number}: exec sleep 600" for number in range(30)]
+    (workspace.folder / "Procfile").write_text("\n".join(["first: touch first; exec sleep 600", *programs]))
+    stack = dev("--no-stack")
+    assert eventually((workspace.folder / "first").exists, longest_pause=0.01), stack.output
+    assert stack.ctrl_c() == 130
+    assert len(stack.groups) == 31
+    assert nothing_is_left(workspace, stack), stack.output
+    assert "Traceback" not in stack.output
+
+
 def test_no_stack_leaves_the_stack_alone(workspace: Workspace, quick: Start, tmp_path: Path) -> None:
     stack = quick("--no-stack", path=tools(tmp_path / "tools", docker="touch asked"))
     assert eventually(lambda: quick_ones_are_up(stack)), stack.output
