@@ -64,7 +64,7 @@ def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
 
 
 def main() -> None:
-    # Ended by a time-out, it ends what it has started.
+    # On SIGTERM, exit normally and end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     parser.add_argument(

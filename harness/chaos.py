@@ -1,8 +1,8 @@
-"""Kills, freezes, starves and reloads real processes under load, and checks that every trade is counted once.
+"""Kills, freezes, starves and reloads real processes under load, and checks that every trade is counted exactly once.
 
 bin/chaos                       every scenario at full size
-bin/chaos kill --trades 30000   one of them, smaller
-bin/chaos fuzz --seconds 60     something else: fuzzes the decoder, see bin/chaos fuzz --help
+bin/chaos kill --trades 30000   one scenario, smaller
+bin/chaos fuzz --seconds 60     fuzzes the decoder instead, see bin/chaos fuzz --help
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long publishing takes: long enough for a sidecar to start between two kills."""
+        """The duration of publishing: long enough for a sidecar to start between two kills."""
         return 2.0 * self.sidecar_kills
 
     def one_in(self, kills: int) -> int:
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass
 class Verdict:
-    """What was published by side, and what the sidecar counted; ``problems`` is empty if all is as it must be."""
+    """The number of trades published, and the differences from what the sidecar counted; none if all is exact."""
 
     published: int = 0
     problems: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Verdict:
 
 
 class Program:
-    """A process with the processes it starts, to be started, signalled and ended as often as you like."""
+    """A process and its children. It can be started, signalled and ended any number of times."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -106,7 +106,7 @@ class Program:
         self.end()
 
     def finish(self, timeout: float) -> int | None:
-        """Wait until it ends by itself, and return how; None if it does not."""
+        """Wait until it ends by itself, and return its exit status; None if it does not end in time."""
         assert self._process
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout)
@@ -114,7 +114,7 @@ class Program:
 
 
 class Sidecar(Program):
-    """The real sidecar, on a state file and ports of its own."""
+    """The real sidecar, with its own state file and ports."""
 
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         super().__init__(folder / "sidecar.log")
@@ -147,7 +147,7 @@ class Sidecar(Program):
 
 
 class Publisher(Program):
-    """A process that publishes its share of the trades; started again, what is left of it."""
+    """A process that publishes its share of the trades. Started again, it publishes the rest."""
 
     def __init__(self, folder: Path, number: int, sidecar: Sidecar, share: int, rate: float, **task: Any) -> None:
         super().__init__(folder / f"publisher-{number}.log")
@@ -161,11 +161,11 @@ class Publisher(Program):
         self._task = Task(sidecar.address, sidecar.url, str(outbox), str(self.records), "", share, rate, **task)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and note the highest number of each session that its outbox still holds."""
+        """End it, and record the highest sequence number of each session that its outbox still has."""
         super().end(number)
-        self.note_kept()
+        self.record_kept()
 
-    def note_kept(self) -> None:
+    def record_kept(self) -> None:
         for path in sorted(Path(self._task.outbox).glob("*.journal")):
             self.kept |= {segment.session: segment.next_seq - 1 for segment in read_segments(path)}
 
@@ -185,7 +185,7 @@ def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
 
 
 class Arena:
-    """One sidecar and its publishers, in a folder of their own."""
+    """One sidecar and its publishers, in their own folder."""
 
     def __init__(self, folder: Path, plan: Plan, sidecar: Sidecar, **task: Any) -> None:
         self.plan = plan
@@ -207,7 +207,7 @@ class Arena:
             program.end()
 
     def disturb(self, what: str, times: int, disturbance: Callable[[], None]) -> None:
-        """Disturb at random instants, spread over the time that publishing takes."""
+        """Call ``disturbance`` at random instants while the trades are published."""
         self.plan.say(f"  {what}, {times} times in {self.plan.seconds:.0f} s")
         instants = sorted(self.rng.uniform(0, self.plan.seconds) for _ in range(times))
         started = time.monotonic()
@@ -219,9 +219,9 @@ class Arena:
         """Wait until the publishers are done, and compare what they published with what the sidecar counted."""
         verdict = Verdict()
         for number, publisher in enumerate(self.publishers):
-            # Some kill themselves.
+            # Some publishers kill themselves.
             while (ended := publisher.finish(timeout=120)) == -signal.SIGKILL:
-                publisher.note_kept()
+                publisher.record_kept()
                 publisher.start()
             if ended != 0:
                 verdict.problems.append(f"publisher {number} did not get everything committed")
@@ -230,7 +230,7 @@ class Arena:
         for publisher in self.publishers:
             for session, seed, returned in read_records(publisher.records):
                 put = self.sidecar.next_seq(session) - 1
-                # A kill may come after a trade is in the outbox and before the call has returned.
+                # A publisher may be killed after a trade is in the outbox and before the call has returned.
                 least = max(returned, publisher.kept.get(session, 0))
                 if not least <= put <= returned + 1:
                     verdict.problems.append(f"{session} is at {put}, not at {least}")
@@ -257,14 +257,14 @@ def kill(folder: Path, plan: Plan) -> Verdict:
 
 
 def curve(folder: Path, plan: Plan) -> Verdict:
-    """The same with CURVE: each handshake is encrypted and authenticated anew."""
+    """The same with CURVE: each new connection is encrypted and authenticated."""
     keys = make_keys(folder, "bot")
     sidecar = Sidecar(folder, SIDECAR_CURVE=str(keys / "server"))
     return kill_all(Arena(folder, plan, sidecar, curve=str(keys / "bot")))
 
 
 def kill_all(arena: Arena) -> Verdict:
-    """Kill everything in the arena, again and again."""
+    """Kill the sidecar and the publishers repeatedly."""
     plan = arena.plan
     with arena:
         kill_each(arena, [*[arena.sidecar] * plan.sidecar_kills, *arena.publishers * plan.publisher_kills])
@@ -272,7 +272,7 @@ def kill_all(arena: Arena) -> Verdict:
 
 
 def kill_each(arena: Arena, victims: list[Program]) -> None:
-    """Kill each at a random instant of the time that the arena's publishing takes, and start it again."""
+    """Kill each victim at a random instant while the arena publishes, and start it again."""
     arena.rng.shuffle(victims)
 
     def kill_next() -> None:
@@ -309,7 +309,7 @@ def fleet(folder: Path, plan: Plan) -> Verdict:
         eventually(lambda: prometheus.value("sum(trades_total)") == verdict.published)
         verdict.expect("sum(trades_total) in Prometheus", prometheus.value("sum(trades_total)"), verdict.published)
         resets = prometheus.value("sum(resets(trades_total[1h]))")
-        verdict.expect("the number of totals that went back between two scrapes", resets, 0)
+        verdict.expect("the number of totals that decreased between two scrapes", resets, 0)
     return verdict
 
 
@@ -341,7 +341,7 @@ def close_port(folder: Path, plan: Plan) -> Verdict:
 
 
 def fill_disk(folder: Path, plan: Plan) -> Verdict:
-    """The sidecar's disk, a small one, is full for up to two seconds, and the sidecar killed meanwhile or not."""
+    """The sidecar's small disk is full for up to two seconds; half of the time the sidecar is killed as well."""
     with (
         small_disk(folder / "disk", "4m") as disk,
         Arena(folder, plan, Sidecar(folder, SIDECAR_STATE=str(disk / "state.sqlite3"))) as arena,
@@ -356,7 +356,7 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
             if arena.rng.random() < 0.5:
                 arena.sidecar.end()
             ballast.unlink()
-            # Killed here, or refused to start on a full disk.
+            # It was killed here, or did not start on a full disk.
             if not arena.sidecar.runs:
                 arena.sidecar.start()
 
@@ -365,7 +365,7 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
 
 
 def rollover(folder: Path, plan: Plan) -> Verdict:
-    """Small segments, and publishers that are killed while one is made or deleted; the sidecar is killed as well."""
+    """Publishers are killed while they make or delete small segments; the sidecar is killed as well."""
     deaths = 5 * plan.publisher_kills / (plan.trades / plan.publishers / 30)
     with Arena(folder, plan, Sidecar(folder), segment_bytes=4096, deaths=deaths / 4) as arena:
 
@@ -374,7 +374,7 @@ def rollover(folder: Path, plan: Plan) -> Verdict:
             arena.sidecar.start()
             for publisher in arena.publishers:
                 if not publisher.runs:
-                    publisher.note_kept()
+                    publisher.record_kept()
                     publisher.start()
 
         arena.disturb("kill -9 the sidecar", plan.one_in(3), kill_the_sidecar)
@@ -382,7 +382,7 @@ def rollover(folder: Path, plan: Plan) -> Verdict:
 
 
 def fill_outbox(folder: Path, plan: Plan) -> Verdict:
-    """The publishers' small disk fills up while the sidecar is away, and publishers are killed meanwhile."""
+    """The publishers' small disk fills up while the sidecar is down, and publishers are killed."""
     with (
         small_disk(folder / "disk", "128k") as disk,
         Arena(folder, plan, Sidecar(folder), outboxes=disk, segment_bytes=4096) as arena,
@@ -415,7 +415,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def reload(folder: Path, plan: Plan) -> Verdict:
-    """Hot reload: a source file of the sidecar is saved again and again."""
+    """Hot reload: a source file of the sidecar is saved repeatedly."""
     source = folder / "src"
     shutil.copytree(ROOT / "metrics-sidecar/src", source)
     with Arena(folder, plan, Sidecar(folder, "--reload", PYTHONPATH=str(source))) as arena:
@@ -429,7 +429,7 @@ def reload(folder: Path, plan: Plan) -> Verdict:
 
 
 def overflow(folder: Path, plan: Plan) -> Verdict:
-    """A full memory outbox while the sidecar is away: delivered + lost = published."""
+    """The memory journal overflows while the sidecar is down: delivered + lost = published."""
     verdict = Verdict(published=plan.trades)
     sidecar = Sidecar(folder)
     capacity = plan.trades // 3
@@ -441,16 +441,16 @@ def overflow(folder: Path, plan: Plan) -> Verdict:
         sidecar.start()
         verdict.expect("everything committed", publisher.flush(120), True)
         lost = int(sidecar.samples()["trades_lost_total"])
-        # Trades are dropped by the segment. A frame in the sender's hand may be delivered all the same.
-        verdict.expect("as many are lost as do not fit", 0 <= publisher.lost - lost <= 1000, True)
-        verdict.expect("room for an eighth less", lost <= plan.trades - 7 * capacity // 8, True)
+        # Whole segments are dropped. A frame that the sender already has may still be delivered.
+        verdict.expect("as many are lost as the publisher has dropped", 0 <= publisher.lost - lost <= 1000, True)
+        verdict.expect("at least seven eighths of the capacity are used", lost <= plan.trades - 7 * capacity // 8, True)
         expect_counts(verdict, sidecar, counted=plan.trades - lost, lost=lost)
         plan.say(f"  {plan.trades:,} trades published, {publisher.lost:,} lost")
     return verdict
 
 
 def amnesia(folder: Path, plan: Plan) -> Verdict:
-    """The sidecar is killed and its state file deleted: the publisher goes on, what had been counted is lost."""
+    """The sidecar is killed and its state file deleted: earlier trades are lost, later ones are counted."""
     verdict = Verdict(published=plan.trades)
     sidecar = Sidecar(folder)
     half = plan.trades // 2
@@ -468,7 +468,7 @@ def amnesia(folder: Path, plan: Plan) -> Verdict:
         publish(publisher, plan.trades - half)
         verdict.expect("the second half committed", publisher.flush(120), True)
         expect_counts(verdict, sidecar, counted=plan.trades - half, lost=half)
-    plan.say(f"  {plan.trades:,} trades published, {half:,} forgotten")
+    plan.say(f"  {plan.trades:,} trades published, {half:,} lost with the state file")
     return verdict
 
 
@@ -500,7 +500,7 @@ SCENARIOS = {
 
 
 def main() -> int:
-    # Ended by a time-out, it ends what it has started.
+    # On SIGTERM, exit normally and end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     scenarios = "\n".join(f"  {name:12}{run.__doc__}" for name, run in SCENARIOS.items())
     parser = argparse.ArgumentParser(
@@ -508,11 +508,15 @@ def main() -> int:
         description=f"{__doc__}\nscenarios:\n{scenarios}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], metavar="scenario", help="which of them (all)")
-    parser.add_argument("--trades", type=int, default=300_000, help="in all (300000)")
+    parser.add_argument(
+        "scenario", nargs="*", choices=[*SCENARIOS, []], metavar="scenario", help="the scenarios to run (all)"
+    )
+    parser.add_argument("--trades", type=int, default=300_000, help="trades in all (300000)")
     parser.add_argument("--sidecar-kills", type=int, default=30, help="how often the sidecar is killed (30)")
     parser.add_argument("--publisher-kills", type=int, default=5, help="how often each publisher is killed (5)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the disturbances (random)")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(1_000_000), help="seed of the disturbances (random)"
+    )
     arguments = parser.parse_args()
     plan = Plan(arguments.trades, arguments.sidecar_kills, arguments.publisher_kills, arguments.seed)
     print(f"{plan.trades:,} trades, seed {plan.seed}")
@@ -520,10 +524,10 @@ def main() -> int:
     for name in arguments.scenario or SCENARIOS:
         print(f"{name}: {SCENARIOS[name].__doc__}")
         if name.startswith("fill") and (sys.platform != "linux" or os.geteuid() != 0):
-            print("  left out: a small disk takes Linux and root")
+            print("  skipped: a small disk needs Linux and root")
             continue
         if name == "fleet" and not find_tool("prometheus"):
-            print("  left out: prometheus is not installed")
+            print("  skipped: prometheus is not installed")
             continue
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             verdict = SCENARIOS[name](Path(folder), plan)

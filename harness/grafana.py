@@ -1,4 +1,4 @@
-"""What Grafana shows of a dashboard: its queries put to a real Prometheus, and its options applied to the answers."""
+"""A dashboard as Grafana shows it: a real Prometheus answers the queries, the panels' options are applied."""
 
 import math
 import re
@@ -18,13 +18,13 @@ _REDUCERS: dict[str, Callable[[list[float]], float]] = {
     "max": max,
     "mean": lambda values: sum(values) / len(values),
 }
-# Scraped once a second, Grafana makes it four times the scrape interval.
+# Grafana uses four times the scrape interval, which is one second.
 RATE_INTERVAL = "4s"
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn under one name: ``values`` a second apart, of a stat or a table one alone."""
+    """One series of a panel: ``values`` a second apart, or a single value in a stat or a table."""
 
     values: list[float]
     unit: str
@@ -39,7 +39,7 @@ class _Answer:
 
 
 class Ambiguous(Exception):
-    """Two things have one name, so that nobody can tell them apart."""
+    """Two things have the same name."""
 
 
 class View:
@@ -57,7 +57,7 @@ class View:
         self._chosen = chosen
 
     def panels(self) -> dict[str, Json]:
-        """The panels that one sees without opening a row, by title."""
+        """The panels that are visible without opening a row, by title."""
         panels: dict[str, Json] = {}
         for panel in self._dashboard["panels"]:
             if panel["title"] in panels:
@@ -66,7 +66,7 @@ class View:
         return {title: panel for title, panel in panels.items() if panel["type"] != "row"}
 
     def shown(self, panel: Json) -> dict[str, Series]:
-        """What the panel draws, by name; a table's cells by row and column."""
+        """The series that the panel shows, by name; a table's cells by row and column."""
         fields = self._cells(panel) if panel["type"] == "table" else self._fields(panel)
         shown: dict[str, Series] = {}
         for name, field, values in fields:
@@ -97,7 +97,7 @@ class View:
                 yield name, name, [reduce(numbers) for reduce in reducers] or numbers
 
     def _cells(self, panel: Json) -> Iterator[tuple[str, str, list[float]]]:
-        """As ``merge`` and ``organize`` arrange them."""
+        """The cells as ``merge`` and ``organize`` arrange them."""
         merge, organize = panel["transformations"]
         assert (merge["id"], organize["id"]) == ("merge", "organize")
         columns = organize["options"]["renameByName"]
@@ -147,7 +147,7 @@ class View:
 
 
 def _literal(value: str) -> str:
-    """For a regular expression in a string of PromQL."""
+    """Escape a value for a regular expression in a PromQL string."""
     return re.sub(r"[\\^$*+?.()|\[\]{}]", r"\\\\\g<0>", value)
 
 
@@ -166,7 +166,7 @@ def _named(legend: str, labels: dict[str, str]) -> str:
 
 
 def _buckets(answers: list[_Answer]) -> list[_Answer]:
-    """How many are in each bucket, of how many are at most as large as its bound."""
+    """Convert cumulative buckets to the count of each bucket."""
     upto = sorted(answers, key=lambda answer: float(answer.labels["le"]))
     first = [_Answer(upto[0].labels, upto[0].values)] if upto else []
     return first + [
@@ -190,7 +190,7 @@ def _drawn(panel: Json, field: str, values: list[float]) -> Series | None:
 
 
 def _mapped(config: Json, value: float) -> tuple[str, str]:
-    """Text and colour that replace the value's own."""
+    """The text and colour that a mapping gives to the value; empty without one."""
     for mapping in config.get("mappings", []):
         options = mapping["options"]
         if mapping["type"] == "special" and options["match"] == "nan" and math.isnan(value):
