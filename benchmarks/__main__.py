@@ -1,4 +1,4 @@
-"""Measures this project beside what people would use instead, in turns, and writes docs/benchmarks.md."""
+"""Measures this project and its alternatives in turns, and writes docs/benchmarks.md."""
 
 import argparse
 import logging
@@ -20,7 +20,7 @@ type Measurement = Callable[[Path, Plan], None]
 
 
 def measurements(plan: Plan) -> dict[str, Measurement]:
-    """All that is measured in a round, each by itself: what it is called, and what does it."""
+    """The measurements of one round, by name."""
     every: dict[str, Measurement] = {f"publish: {name}": partial(publish.measure, name) for name in EMITTERS}
     for senders in receive.TABLES:
         for name in receive.CONTESTANTS:
@@ -48,7 +48,7 @@ def select(every: dict[str, Measurement], starts: list[str]) -> dict[str, Measur
 
 
 def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
-    """Measure in rounds, in each of them in another order; return what was left out, and why."""
+    """Measure in rounds, each in random order; return what was left out, and why."""
     started, size, left_out = time.monotonic(), len(todo), dict[str, str]()
     for number in range(plan.rounds):
         for done, name in enumerate(random.sample(list(todo), len(todo))):
@@ -70,19 +70,19 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="one small round, in less than two minutes; docs/benchmarks.md stays as it is",
+        help="one small round, in less than two minutes; docs/benchmarks.md is not changed",
     )
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="the measurements whose names begin so: publish, receive, ...",
+        help="only measurements whose names begin with NAME: publish, receive, ...",
     )
     arguments = parser.parse_args()
     if sys.platform != "linux":
-        parser.error("processor time and memory are read from /proc, which takes Linux")
-    # That a publisher ends with trades left is part of what is measured.
+        parser.error("processor time and memory are read from /proc, which needs Linux")
+    # Some measurements end a publisher while trades wait: do not log that.
     logging.getLogger("trading_app").setLevel(logging.ERROR)
     plan = QUICK if arguments.quick else FULL
     try:
