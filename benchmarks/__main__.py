@@ -1,4 +1,4 @@
-"""Measures this project beside what people would use instead, in turns, and writes docs/benchmarks.md."""
+"""Measures this project and its alternatives in turns, and writes docs/benchmarks.md."""
 
 import argparse
 import logging
@@ -20,7 +20,7 @@ type Measurement = Callable[[Path, Plan], None]
 
 
 def measurements(plan: Plan) -> dict[str, Measurement]:
-    """All that is measured in a round, each by itself: what it is called, and what does it."""
+    """The measurements of one round, by name."""
     every: dict[str, Measurement] = {f"publish: {name}": partial(publish.measure, name) for name in EMITTERS}
     for senders in receive.TABLES:
         for name in receive.CONTESTANTS:
@@ -36,8 +36,20 @@ def measurements(plan: Plan) -> dict[str, Measurement]:
     return every
 
 
+def select(every: dict[str, Measurement], starts: list[str]) -> dict[str, Measurement]:
+    """The measurements whose names begin with one of the given starts; all of them if there is none.
+
+    Raises:
+        LookupError: no name begins with one of the starts.
+    """
+    for start in starts:
+        if not any(name.startswith(start) for name in every):
+            raise LookupError(f"no measurement begins with {start!r}: {', '.join(every)}")
+    return {name: every[name] for name in every if name.startswith(tuple(starts) or "")}
+
+
 def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
-    """Measure in rounds, in each of them in another order; return what was left out, and why."""
+    """Measure in rounds, each in random order; return what was left out, and why."""
     started, size, left_out = time.monotonic(), len(todo), dict[str, str]()
     for number in range(plan.rounds):
         for done, name in enumerate(random.sample(list(todo), len(todo))):
@@ -53,24 +65,31 @@ def run(plan: Plan, todo: dict[str, Measurement]) -> dict[str, str]:
 
 
 def main() -> None:
-    # Ended by a time-out, it ends what it has started.
+    # On SIGTERM, exit normally and end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="one small round, in less than two minutes; docs/benchmarks.md stays as it is",
+        help="one small round, in less than two minutes; docs/benchmarks.md is not changed",
     )
-    parser.add_argument("--only", default="", metavar="NAME", help="what begins like this: publish, receive, ...")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only measurements whose names begin with NAME: publish, receive, ...",
+    )
     arguments = parser.parse_args()
     if sys.platform != "linux":
-        parser.error("processor time and memory are read from /proc, which takes Linux")
-    # That a publisher ends with trades left is part of what is measured.
+        parser.error("processor time and memory are read from /proc, which needs Linux")
+    # Some measurements end a publisher while trades wait: do not log that.
     logging.getLogger("trading_app").setLevel(logging.ERROR)
     plan = QUICK if arguments.quick else FULL
-    todo = {name: measure for name, measure in measurements(plan).items() if name.startswith(arguments.only)}
-    if not todo:
-        parser.error(f"nothing that is measured begins with {arguments.only!r}: {', '.join(measurements(plan))}")
+    try:
+        todo = select(measurements(plan), arguments.only)
+    except LookupError as error:
+        parser.error(str(error))
     measured_on = report.machine()
     left_out = run(plan, todo)
     print(measured_on, "", *report.text(left_out, complete=not arguments.only), sep="\n")

@@ -1,4 +1,4 @@
-"""What an application calls when it has traded: each gives a function that emits one trade."""
+"""The ways in which an application can report a trade: each yields a function that emits one trade."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ SYMBOL, PRICE = "BTC-USD", 64250.5
 
 @contextmanager
 def pushing() -> Iterator[zmq.Socket[bytes]]:
-    """A PUSH socket that never waits, with someone at the other end who takes everything."""
+    """A PUSH socket that never waits, connected to a receiver that drains it."""
     address = f"tcp://127.0.0.1:{free_port()}"
     with Child("peers/bare.py", address, 10**12) as child, zmq.Context() as context, context.socket(zmq.PUSH) as push:
         child.read()
@@ -53,7 +53,7 @@ def json_send(_: Path) -> Iterator[Emit]:
 
 @contextmanager
 def publish(outbox: str | None, sidecar: type[Sidecar] | None, trade: dict[str, Any], folder: Path) -> Iterator[Emit]:
-    """The publisher; without a ``sidecar`` there never is one."""
+    """The publisher. If ``sidecar`` is None, no sidecar ever runs."""
     program = (sidecar or Sidecar)(folder)
     publisher = TradePublisher(program.address, sidecar_url=program.url, outbox=outbox and folder / outbox)
     try:
@@ -68,7 +68,7 @@ def publish(outbox: str | None, sidecar: type[Sidecar] | None, trade: dict[str, 
 @contextmanager
 def statsd_client(_: Path) -> Iterator[Emit]:
     statsd = installed("statsd")
-    # Nobody reads: the kernel drops what does not fit, which costs the sender no more.
+    # Nobody reads: the kernel drops datagrams that do not fit, which costs the sender nothing.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         client = statsd.StatsClient("127.0.0.1", receiver.getsockname()[1])

@@ -19,12 +19,12 @@ def say(word: str) -> None:
     print(word, flush=True)
 
 
-def hear() -> None:
+def wait_for_line() -> None:
     sys.stdin.readline()
 
 
 def trades(session: str, count: int, symbols: int = 0) -> list[bytes]:
-    """Tracked trades as they go over the wire, of so many symbols in turn, or without symbol and price."""
+    """Encoded tracked trades, of alternating symbols, or without symbol and price."""
     now = time.time()
     names = [f"SYM{number}-USD" for number in range(symbols)]
 
@@ -36,11 +36,11 @@ def trades(session: str, count: int, symbols: int = 0) -> list[bytes]:
 
 
 def push(address: str, frames: Iterable[bytes]) -> None:
-    """Frames that were made before, so that there is the least to do between two of them."""
+    """Send frames that were encoded before, so that as little as possible happens between two of them."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
         sender.connect(address)
         say("ready")
-        hear()
+        wait_for_line()
         for frame in frames:
             sender.send(frame)
 
@@ -55,7 +55,7 @@ def batches(arguments: argparse.Namespace, symbols: int = 0) -> None:
 
 
 def statsd(arguments: argparse.Namespace) -> None:
-    """The same trades as statsd has them: datagrams of three metrics, made before."""
+    """Send the same trades to statsd: datagrams of three metrics, encoded before."""
     host, port = arguments.address.rsplit(":", 1)
     now = time.time()
     datagrams = [
@@ -65,13 +65,13 @@ def statsd(arguments: argparse.Namespace) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect((host, int(port)))
         say("ready")
-        hear()
+        wait_for_line()
         for datagram in datagrams:
             sender.send(datagram)
 
 
 def publish(arguments: argparse.Namespace) -> None:
-    """The publisher. It is ready when one trade is committed, and says when all are published, and committed."""
+    """Run the publisher. It is ready when one trade is committed; it prints when all are published, and committed."""
     with TradePublisher(
         arguments.address,
         sidecar_url=arguments.url,
@@ -83,14 +83,14 @@ def publish(arguments: argparse.Namespace) -> None:
         while not publisher.flush(1.0):
             continue
         say("ready")
-        hear()
+        wait_for_line()
         for number in range(1, arguments.count):
             publisher.publish(SIDES[number % 2])
         say("published")
         while not publisher.flush(1.0):
             continue
         say("committed")
-        hear()
+        wait_for_line()
 
 
 KINDS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -1,6 +1,6 @@
-"""What an idle page costs: processor time of its server and of the sidecar, by the number of open tabs.
+"""The cost of an idle page: processor time of its server and of the sidecar, by the number of open tabs.
 
-Run it with ``python -m benchmarks.page``. A percent is one of one core.
+Run it with ``python -m benchmarks.page``. Percentages are of one core.
 """
 
 import tempfile

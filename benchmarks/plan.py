@@ -1,14 +1,14 @@
-"""How much of everything is measured."""
+"""The sizes of the measurements."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of one round, in trades unless said otherwise."""
+    """The sizes of one round, in trades unless stated otherwise."""
 
     rounds: int = 3
-    # Of one contestant's calls in bursts of one length.
+    # For which the calls of one contestant are measured, for each length of bursts.
     call_seconds: float = 1.5
     trades: int = 1_000_000
     slow_trades: int = 100_000

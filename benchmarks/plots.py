@@ -1,4 +1,4 @@
-"""The pictures of docs/benchmarks.md. Each compares figures of one kind."""
+"""The plots of docs/benchmarks.md. Each compares figures of one kind."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PERCENTILES = "p50", "p99", "p99.9"
 
 def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    # The same figures give the same file.
+    # The same figures produce the same file.
     plt.rcParams.update({"svg.hashsalt": "bench", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     for name, height, draw in (
         ("publish", 4.6, _draw_calls),
@@ -29,7 +29,7 @@ def write(folder: Path) -> None:
 
 
 def _draw_calls(axes: Axes) -> None:
-    """A dot for each percentile: on a logarithmic axis the length of a bar has no meaning."""
+    """Draw a dot for each percentile: the length of a bar has no meaning on a logarithmic axis."""
     table = publish.TABLES[publish.SUSTAINED]
     rows = table.contestants
     for place, row in enumerate(rows):

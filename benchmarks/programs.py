@@ -1,4 +1,4 @@
-"""Processes that are measured, and those that give them something to do."""
+"""The measured processes, and the processes that produce their load."""
 
 import re
 import subprocess
@@ -18,14 +18,14 @@ HERE = Path(__file__).parent
 
 
 class NotInstalled(Exception):
-    """A peer that is not here, with what to install."""
+    """A peer is not installed; the message says what to install."""
 
 
 class Child:
-    """A Python program of this folder. It prints a line when it is ready, and reads one to go on.
+    """A Python program of this folder. It prints a line when it is ready, and continues when it reads one.
 
-    Like all that is started here it has a session of its own, as honcho gives one to what it starts: where autogroups
-    are on, Linux shares a processor out by session.
+    Like every program started here it has its own session, as under honcho: with autogroups, Linux divides processor
+    time between sessions.
     """
 
     def __init__(self, name: str, *arguments: object) -> None:
@@ -63,7 +63,7 @@ class Child:
 
 
 class Usage:
-    """Processor time of a process in seconds, since this was made, and its peak memory in bytes, since it began."""
+    """The processor time of a process in seconds, from now on, and its peak memory in bytes, since its start."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -83,7 +83,7 @@ class Usage:
 
 
 class Peak:
-    """The highest value that a figure of ``/proc/<pid>/status`` has in a ``with`` block, in bytes; it looks often."""
+    """The highest value of a figure of ``/proc/<pid>/status`` in a ``with`` block, in bytes, sampled every 20 ms."""
 
     def __init__(self, pid: int, key: str) -> None:
         self._pid, self._key = pid, key
@@ -114,7 +114,7 @@ def status(pid: int, key: str) -> int:
 
 
 class Scraper:
-    """Asks for ``/metrics`` over one connection, as Prometheus does."""
+    """Scrapes ``/metrics`` over one connection, as Prometheus does."""
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(url.removeprefix("http://"), timeout=30)
@@ -124,7 +124,7 @@ class Scraper:
         return self._connection.getresponse().read()
 
     def total(self, sample: bytes) -> float:
-        """The sum of the samples whose name and labels begin like this."""
+        """The sum of the samples whose name and labels begin with ``sample``."""
         pattern = rb"^" + re.escape(sample) + rb"[^ ]* (\S+)"
         return sum(float(value) for value in re.findall(pattern, self.scrape(), re.MULTILINE))
 
@@ -135,7 +135,7 @@ class Scraper:
 
 
 def total(url: str, sample: bytes) -> float:
-    """As `Scraper.total`, over a new connection; 0 while nobody answers."""
+    """Like `Scraper.total`, over a new connection; 0 while nobody answers."""
     with suppress(OSError):
         return Scraper(url).total(sample)
     return 0.0
@@ -149,9 +149,9 @@ def answers(url: str) -> bool:
 
 
 class RestartingSidecar(Sidecar):
-    """A sidecar that is killed half a second after it begins to listen, and started again, until the end.
+    """A sidecar that is killed half a second after it starts to listen, and started again, until it is closed.
 
-    A shell does it: a process that forks while it is measured would measure that too.
+    A shell does this: forks of the measuring process would be part of the measurement.
     """
 
     def command(self) -> list[str]:

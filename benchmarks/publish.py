@@ -1,4 +1,4 @@
-"""What one trade costs the thread of the application that emits it."""
+"""The cost of one trade in the application's thread."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from benchmarks.results import Column, Table, percentile
 
 @dataclass(frozen=True)
 class Shape:
-    """So many calls one after the other, after a pause in seconds; it is measured for ``weight`` times as long."""
+    """``burst`` consecutive calls after a pause in seconds, measured for ``weight`` times as long."""
 
     name: str
     burst: int
@@ -50,10 +50,10 @@ def measure(name: str, folder: Path, plan: Plan) -> None:
 
 
 def timed(emit: Emit, shape: Shape, seconds: float) -> tuple[float, list[float]]:
-    """The mean of a call, from bursts timed as a whole, and each call of as many bursts in between, in seconds."""
+    """The mean of a call in seconds, from bursts timed as a whole, and the time of each call in bursts between them."""
     clock = time.perf_counter
     means, calls = list[float](), list[float]()
-    # For 20,000 of them an HTTP POST would take longer than a second.
+    # 20,000 HTTP POSTs would take much longer: a burst takes at most about a second.
     burst = min(shape.burst, int(1 / min(time_of(emit) for _ in range(10))))
     end = clock() + seconds
     while not calls or clock() < end:

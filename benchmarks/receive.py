@@ -1,4 +1,4 @@
-"""How fast trades are counted, from the first one sent until the metrics show all of them."""
+"""The rate of counting trades, from the first one sent until the metrics show all of them."""
 
 import time
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from benchmarks.programs import Child, Usage
 from benchmarks.receivers import Start
 from benchmarks.results import Column, Table
 
-# How a contestant is started, and what sends to it.
+# The start function of each contestant, and the program that sends to it.
 CONTESTANTS: dict[str, tuple[Start, str]] = {
     "bare loop, single messages": (receivers.bare, "singles"),
     "sidecar, real publishers": (receivers.sidecar, "publish"),

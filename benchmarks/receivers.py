@@ -1,4 +1,4 @@
-"""What counts trades: the sidecar, and what people would use instead."""
+"""The programs that count trades: the sidecar and its alternatives."""
 
 import shutil
 import subprocess
@@ -12,14 +12,14 @@ from harness.stack import eventually, free_port, make_keys
 
 from benchmarks.programs import HERE, Child, NotInstalled, Scraper, answers, running
 
-# To look costs the one that is looked at, not to look is counted as its time.
+# Frequent scrapes slow the receiver down; rare ones add to its time.
 _POLL = 0.002, 0.25
-# What has not moved for so long is taken to be all there is.
+# The count is final when it has not changed for this long.
 _SILENCE = 2.0
 
 
 class Receiver:
-    """Counts what is sent to ``address``, and shows it in its metrics at ``url`` as ``sample``."""
+    """Counts the trades sent to ``address``, and shows the total in its metrics at ``url`` as ``sample``."""
 
     def __init__(self, pid: int, address: str, url: str, sample: bytes) -> None:
         self.pid, self.address, self.url, self._sample = pid, address, url, sample
@@ -27,11 +27,11 @@ class Receiver:
         self._scraper = Scraper(url)
 
     def wait(self, count: int) -> tuple[float, float]:
-        """Wait until ``count`` trades are shown, or no more come; return how many, and when the last was seen."""
+        """Wait until ``count`` trades are shown, or the count stops; return the count, and when it last changed."""
         began = seen_at = time.perf_counter()
         shown = 0.0
         while shown < count and time.perf_counter() - seen_at < _SILENCE:
-            # Half of what the rest will take at the rate so far.
+            # Half of the time for the rest at the rate so far.
             rest = (count - shown) * (seen_at - began) / shown if shown else _POLL[1]
             time.sleep(min(max(rest / 2, _POLL[0]), _POLL[1]))
             if (total := self._scraper.total(self._sample)) > shown:
@@ -40,7 +40,7 @@ class Receiver:
 
 
 class BareReceiver(Receiver):
-    """The one that has no metrics to look at: it says when it has counted all."""
+    """The receiver without metrics: it prints a line when it has counted all trades."""
 
     def __init__(self, child: Child, address: str) -> None:
         self.pid, self.address, self.url, self._child = child.pid, address, "", child
@@ -86,7 +86,7 @@ def collectd(folder: Path, _: int) -> Iterator[Receiver]:
     """Debian's collectd with its statsd and write_prometheus plugins.
 
     Raises:
-        NotInstalled: it, or a library of one of the plugins, is not here.
+        NotInstalled: collectd, or a library of one of its plugins, is not installed.
     """
     advice = "apt-get install collectd-core libprotobuf-c1 libmicrohttpd12"
     if not (program := shutil.which("collectd", path="/usr/sbin:/usr/bin:/opt/homebrew/sbin")):

@@ -1,4 +1,4 @@
-"""The sidecar is killed, trades wait in a durable journal, and it is started again."""
+"""The time to recover: the sidecar is killed, trades wait in a durable journal, and it starts again."""
 
 import time
 from pathlib import Path
@@ -35,7 +35,7 @@ def measure(folder: Path, plan: Plan) -> None:
 
 def recover(folder: Path, waiting: int) -> None:
     with running(Sidecar(folder)) as program:
-        # One is committed before the kill: the rest waits for the same session.
+        # One trade is committed before the kill: the others wait in the same session.
         count = waiting + 1
         arguments = f"--address={program.address}", f"--url={program.url}", f"--count={count}"
         with Child("load.py", "publish", *arguments, f"--outbox={folder / 'outbox'}") as publisher:
@@ -47,7 +47,7 @@ def recover(folder: Path, waiting: int) -> None:
                 publisher.read()
                 started = time.perf_counter()
                 program.start()
-                assert eventually(lambda: total(program.url, b"trades_total") >= count, 300)
+                assert eventually(lambda: total(program.url, b"trades_total") >= count, 300, longest_pause=0.02)
                 seconds = time.perf_counter() - started
                 publisher.read()
             after = status(publisher.pid, "RssAnon")

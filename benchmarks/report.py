@@ -1,4 +1,4 @@
-"""Writes what was measured: tables for a terminal; docs/benchmarks.md with its pictures."""
+"""Writes the results: tables for a terminal, and docs/benchmarks.md with its plots."""
 
 import os
 import platform
@@ -31,7 +31,7 @@ PACKAGES = (
 
 
 def text(left_out: dict[str, str], *, complete: bool) -> Iterator[str]:
-    """All tables, as Markdown; the targets first where everything was measured."""
+    """All tables as Markdown; the targets come first if everything was measured."""
     if complete:
         yield from ("### Targets\n", *targets())
     for table in TABLES:
@@ -43,7 +43,7 @@ def text(left_out: dict[str, str], *, complete: bool) -> Iterator[str]:
 
 
 def machine() -> str:
-    """What it is measured on, and how busy that is."""
+    """The machine, its load and the versions of the packages."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     name = cpu[1] if cpu else platform.machine()
@@ -58,7 +58,7 @@ def machine() -> str:
 
 
 def write(measured_on: str, left_out: dict[str, str]) -> None:
-    """Put the figures into docs/benchmarks.md, between its markers, and draw the pictures beside it."""
+    """Write the figures between the markers of docs/benchmarks.md, and draw its plots."""
     page = DOCS / "benchmarks.md"
     measured = "\n".join([measured_on, "", *text(left_out, complete=True)])
     parts = re.split(r"(<!-- /?measured -->)", page.read_text())

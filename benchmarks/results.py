@@ -1,4 +1,4 @@
-"""What was measured: of each figure one value a round."""
+"""The results: one value per figure and round."""
 
 import statistics
 from collections import defaultdict
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of every contestant, in ``unit``; values are multiplied by ``scale`` to get there.
+    """A figure of every contestant, in ``unit``: values are multiplied by ``scale``.
 
-    Where it is ``compared``, its ratio to the reference stands beside it.
+    If it is ``compared``, the next column shows its ratio to the reference.
     """
 
     name: str
@@ -22,9 +22,9 @@ class Column:
 
 @dataclass
 class Table:
-    """One measurement. ``reference`` is the contestant that others are divided by.
+    """One measurement. Ratios are to the contestant ``reference``.
 
-    The contestants stand in the order of ``order``, and after it as they came.
+    Rows are in the order of ``order``; other contestants follow in the order of their results.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Table:
     rows: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
 
     def add(self, row: str, **figures: float) -> None:
-        """Add what one round has measured for a contestant: a value a column, by the names of the columns."""
+        """Add the result of one round for a contestant: one value per column, by the columns' names."""
         for column in self.columns:
             self.rows[row][column.name].append(figures[column.name])
 
@@ -49,7 +49,7 @@ class Table:
         return max(self.rows[row][column])
 
     def ratio(self, row: str, column: str, reference: str = "") -> float:
-        """The median of the ratios to the reference, each of two values of the same round."""
+        """The median of the ratios to the reference, each within one round."""
         pairs = zip(self.rows[row][column], self.rows[reference or self.reference][column], strict=True)
         return statistics.median(value / other for value, other in pairs)
 

@@ -1,4 +1,4 @@
-"""One scrape: its time, its size, and the sidecar's memory, by how much it has counted."""
+"""The time and size of a scrape, and the sidecar's memory, by the number of things counted."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -88,7 +88,7 @@ def send(program: Sidecar, frames: Iterable[bytes]) -> None:
 
 
 def look(programs: dict[str, Sidecar], table: Table, plan: Plan) -> None:
-    """Scrape all of them in turns: within a minute a machine changes more than they differ."""
+    """Scrape all of them in turns: a machine's speed changes more within a minute than they differ."""
     scrapers = {row: Scraper(program.url) for row, program in programs.items()}
     times: dict[str, list[float]] = {row: [] for row in programs}
     for _ in range(plan.scrapes):

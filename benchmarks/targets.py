@@ -1,4 +1,4 @@
-"""What is to be reached, and what was."""
+"""The targets, and whether they are reached."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _SYMBOLS = "1 symbol", "100 symbols"
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that is to be at least, or at most, its bound."""
+    """A figure that must be at least, or at most, its bound."""
 
     figure: str
     measured: float
@@ -36,7 +36,7 @@ class Target:
 
 
 def targets() -> Iterator[str]:
-    """A table of all, the missed ones first."""
+    """The table of all targets, missed ones first."""
     yield "| figure | to reach | measured | reached |"
     yield "| --- | --- | --- | --- |"
     every = [*_calls(), *_rates(), *_delays(), *_recovery(), *_scrape(), *_imports()]

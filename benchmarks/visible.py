@@ -1,4 +1,4 @@
-"""From the call of publish() until the trade stands in an answer of /metrics."""
+"""The time from the call of publish() until the trade is in a response of /metrics."""
 
 import time
 from array import array
@@ -38,7 +38,7 @@ TABLE = Table(
 
 
 def measure(rate: int, mode: str, folder: Path, plan: Plan) -> None:
-    """A process publishes at a steady rate; this one asks for /metrics again and again. Each trade is one figure."""
+    """A process publishes at a steady rate while this one scrapes /metrics without pause. Each trade is one figure."""
     count, file = int(rate * plan.rate_seconds), folder / "times"
     with (
         running(Sidecar(folder)) as program,

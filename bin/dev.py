@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -141,6 +141,8 @@ class Output:
 
     def __init__(self) -> None:
         self.width = 0
+        self.started = 0
+        self.after_each_line: Callable[[], None] = lambda: None
         self._printer = Printer(sys.stdout)
         self._lines: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
         self._stopping = False
@@ -156,8 +158,10 @@ class Output:
             self._read_system(text.strip())
         elif text.strip():
             self._lines[message.name].append(text.rstrip())
+        self.after_each_line()
 
     def _read_system(self, text: str) -> None:
+        self.started += " started (pid=" in text
         if stopped := re.fullmatch(r"(\S+) stopped \(rc=(-?\d+)\)", text):
             self._verdict = self._verdict or (None if self._stopping else (stopped[1], int(stopped[2])))
         # Whoever ends from here on was told to.
@@ -176,6 +180,31 @@ class Output:
         return f"{name.partition('.')[0]} {how}, so everything else was stopped.{remedy}{last}"
 
 
+class Programs(Manager):  # type: ignore[misc] # honcho has no types
+    """Ends the programs only after all have started: honcho cannot end one whose process id it does not know."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(output)
+        self._output = output
+        self._count = 0
+        self._ends_when_started = False
+        output.after_each_line = self._end_if_started
+
+    def add_process(self, *arguments: Any, **options: Any) -> None:
+        super().add_process(*arguments, **options)
+        self._count += 1
+
+    def terminate(self) -> None:
+        if self._output.started < self._count:
+            self._ends_when_started = True
+        else:
+            super().terminate()
+
+    def _end_if_started(self) -> None:
+        if self._ends_when_started:
+            self.terminate()
+
+
 def hang_up(_number: int, _frame: FrameType | None) -> None:
     # The terminal is gone: what is printed from here on would be an error.
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -190,7 +219,7 @@ def run(settings: Mapping[str, str], stack: Stack) -> int:
     if stack.program:
         programs[stack.program[0]] = stack.program[1]
     output = Output()
-    manager = Manager(output)
+    manager = Programs(output)
     for process in expand_processes(programs, env=settings):
         manager.add_process(process.name, process.cmd, env={**os.environ, **process.env})
     # Those that read the programs' output would end before the programs. The handler comes once they have started.

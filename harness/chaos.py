@@ -1,8 +1,8 @@
-"""Kills, freezes, starves and reloads real processes under load, and checks that every trade is counted once.
+"""Kills, freezes, starves and reloads real processes under load, and checks that every trade is counted exactly once.
 
 bin/chaos                       every scenario at full size
-bin/chaos kill --trades 30000   one of them, smaller
-bin/chaos fuzz --seconds 60     something else: fuzzes the decoder, see bin/chaos fuzz --help
+bin/chaos kill --trades 30000   one scenario, smaller
+bin/chaos fuzz --seconds 60     fuzzes the decoder instead, see bin/chaos fuzz --help
 """
 
 import argparse
@@ -27,29 +27,35 @@ from harness.stack import ROOT, Prometheus, eventually, find_tool, free_port, ge
 from trading_app.publisher import TradePublisher
 from trading_app.recovery import read_segments
 
-PUBLISHERS = 3
-SIDECARS = 4
-
 
 @dataclass
 class Plan:
-    """How large a run is: trades and kills in all, publishers' kills for each of them."""
+    """The size of a run: trades and sidecar kills in all, kills of each publisher, and how many programs run.
+
+    ``publishers`` is the number of publishers of a single sidecar, ``sidecars`` the size of the fleet.
+    """
 
     trades: int = 300_000
     sidecar_kills: int = 30
     publisher_kills: int = 5
     seed: int = 1
     say: Callable[[str], None] = print
+    publishers: int = 3
+    sidecars: int = 4
 
     @property
     def seconds(self) -> float:
-        """How long publishing takes: long enough for a sidecar to start between two kills."""
+        """The duration of publishing: long enough for a sidecar to start between two kills."""
         return 2.0 * self.sidecar_kills
+
+    def one_in(self, kills: int) -> int:
+        """The number of disturbances that take longer than a kill: one for so many kills, and at least one."""
+        return max(1, self.sidecar_kills // kills)
 
 
 @dataclass
 class Verdict:
-    """What was published by side, and what the sidecar counted; ``problems`` is empty if all is as it must be."""
+    """The number of trades published, and the differences from what the sidecar counted; none if all is exact."""
 
     published: int = 0
     problems: list[str] = field(default_factory=list)
@@ -60,7 +66,7 @@ class Verdict:
 
 
 class Program:
-    """A process with the processes it starts, to be started, signalled and ended as often as you like."""
+    """A process and its children. It can be started, signalled and ended any number of times."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -100,7 +106,7 @@ class Program:
         self.end()
 
     def finish(self, timeout: float) -> int | None:
-        """Wait until it ends by itself, and return how; None if it does not."""
+        """Wait until it ends by itself, and return its exit status; None if it does not end in time."""
         assert self._process
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout)
@@ -108,7 +114,7 @@ class Program:
 
 
 class Sidecar(Program):
-    """The real sidecar, on a state file and ports of its own."""
+    """The real sidecar, with its own state file and ports."""
 
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         super().__init__(folder / "sidecar.log")
@@ -141,7 +147,7 @@ class Sidecar(Program):
 
 
 class Publisher(Program):
-    """A process that publishes its share of the trades; started again, what is left of it."""
+    """A process that publishes its share of the trades. Started again, it publishes the rest."""
 
     def __init__(self, folder: Path, number: int, sidecar: Sidecar, share: int, rate: float, **task: Any) -> None:
         super().__init__(folder / f"publisher-{number}.log")
@@ -155,11 +161,11 @@ class Publisher(Program):
         self._task = Task(sidecar.address, sidecar.url, str(outbox), str(self.records), "", share, rate, **task)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and note the highest number of each session that its outbox still holds."""
+        """End it, and record the highest sequence number of each session that its outbox still has."""
         super().end(number)
-        self.note_kept()
+        self.record_kept()
 
-    def note_kept(self) -> None:
+    def record_kept(self) -> None:
         for path in sorted(Path(self._task.outbox).glob("*.journal")):
             self.kept |= {segment.session: segment.next_seq - 1 for segment in read_segments(path)}
 
@@ -179,17 +185,15 @@ def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
 
 
 class Arena:
-    """One sidecar and its publishers, in a folder of their own."""
+    """One sidecar and its publishers, in their own folder."""
 
-    def __init__(
-        self, folder: Path, plan: Plan, sidecar: Sidecar, *, publishers: int = PUBLISHERS, **task: Any
-    ) -> None:
+    def __init__(self, folder: Path, plan: Plan, sidecar: Sidecar, **task: Any) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.sidecar = sidecar
-        share = plan.trades // publishers
+        share = plan.trades // plan.publishers
         rate = share / plan.seconds
-        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(publishers)]
+        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(plan.publishers)]
         self.programs: list[Program] = [sidecar, *self.publishers]
 
     def __enter__(self) -> Self:
@@ -203,7 +207,7 @@ class Arena:
             program.end()
 
     def disturb(self, what: str, times: int, disturbance: Callable[[], None]) -> None:
-        """Disturb at random instants, spread over the time that publishing takes."""
+        """Call ``disturbance`` at random instants while the trades are published."""
         self.plan.say(f"  {what}, {times} times in {self.plan.seconds:.0f} s")
         instants = sorted(self.rng.uniform(0, self.plan.seconds) for _ in range(times))
         started = time.monotonic()
@@ -215,9 +219,9 @@ class Arena:
         """Wait until the publishers are done, and compare what they published with what the sidecar counted."""
         verdict = Verdict()
         for number, publisher in enumerate(self.publishers):
-            # Some kill themselves.
+            # Some publishers kill themselves.
             while (ended := publisher.finish(timeout=120)) == -signal.SIGKILL:
-                publisher.note_kept()
+                publisher.record_kept()
                 publisher.start()
             if ended != 0:
                 verdict.problems.append(f"publisher {number} did not get everything committed")
@@ -226,7 +230,7 @@ class Arena:
         for publisher in self.publishers:
             for session, seed, returned in read_records(publisher.records):
                 put = self.sidecar.next_seq(session) - 1
-                # A kill may come after a trade is in the outbox and before the call has returned.
+                # A publisher may be killed after a trade is in the outbox and before the call has returned.
                 least = max(returned, publisher.kept.get(session, 0))
                 if not least <= put <= returned + 1:
                     verdict.problems.append(f"{session} is at {put}, not at {least}")
@@ -253,14 +257,14 @@ def kill(folder: Path, plan: Plan) -> Verdict:
 
 
 def curve(folder: Path, plan: Plan) -> Verdict:
-    """The same with CURVE: each handshake is encrypted and authenticated anew."""
+    """The same with CURVE: each new connection is encrypted and authenticated."""
     keys = make_keys(folder, "bot")
     sidecar = Sidecar(folder, SIDECAR_CURVE=str(keys / "server"))
     return kill_all(Arena(folder, plan, sidecar, curve=str(keys / "bot")))
 
 
 def kill_all(arena: Arena) -> Verdict:
-    """Kill everything in the arena, again and again."""
+    """Kill the sidecar and the publishers repeatedly."""
     plan = arena.plan
     with arena:
         kill_each(arena, [*[arena.sidecar] * plan.sidecar_kills, *arena.publishers * plan.publisher_kills])
@@ -268,7 +272,7 @@ def kill_all(arena: Arena) -> Verdict:
 
 
 def kill_each(arena: Arena, victims: list[Program]) -> None:
-    """Kill each at a random instant of the time that the arena's publishing takes, and start it again."""
+    """Kill each victim at a random instant while the arena publishes, and start it again."""
     arena.rng.shuffle(victims)
 
     def kill_next() -> None:
@@ -280,12 +284,12 @@ def kill_each(arena: Arena, victims: list[Program]) -> None:
 
 
 def fleet(folder: Path, plan: Plan) -> Verdict:
-    """Four sidecars with two publishers each, all killed at random: the sum in Prometheus equals the journals."""
-    share = replace(plan, trades=plan.trades // SIDECARS)
+    """A fleet of sidecars with two publishers each, all killed at random: Prometheus sums up what the journals have."""
+    share = replace(plan, trades=plan.trades // plan.sidecars, publishers=2)
     arenas = []
-    for number in range(SIDECARS):
+    for number in range(plan.sidecars):
         (own := folder / f"sidecar-{number}").mkdir()
-        arenas.append(Arena(own, share, Sidecar(own), publishers=2))
+        arenas.append(Arena(own, share, Sidecar(own)))
     targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
     verdict = Verdict()
     with contextlib.ExitStack() as running:
@@ -305,7 +309,7 @@ def fleet(folder: Path, plan: Plan) -> Verdict:
         eventually(lambda: prometheus.value("sum(trades_total)") == verdict.published)
         verdict.expect("sum(trades_total) in Prometheus", prometheus.value("sum(trades_total)"), verdict.published)
         resets = prometheus.value("sum(resets(trades_total[1h]))")
-        verdict.expect("the number of totals that went back between two scrapes", resets, 0)
+        verdict.expect("the number of totals that decreased between two scrapes", resets, 0)
     return verdict
 
 
@@ -319,7 +323,7 @@ def freeze(folder: Path, plan: Plan) -> Verdict:
             time.sleep(arena.rng.uniform(0, 2))
             victim.send(signal.SIGCONT)
 
-        arena.disturb("SIGSTOP, SIGCONT", plan.sidecar_kills // 3, freeze_one)
+        arena.disturb("SIGSTOP, SIGCONT", plan.one_in(3), freeze_one)
         return arena.verdict()
 
 
@@ -332,12 +336,12 @@ def close_port(folder: Path, plan: Plan) -> Verdict:
             time.sleep(arena.rng.uniform(0, 3))
             arena.sidecar.start()
 
-        arena.disturb("stop the sidecar for a while", plan.sidecar_kills // 5, stop_for_a_while)
+        arena.disturb("stop the sidecar for a while", plan.one_in(5), stop_for_a_while)
         return arena.verdict()
 
 
 def fill_disk(folder: Path, plan: Plan) -> Verdict:
-    """The sidecar's disk, a small one, is full for up to two seconds, and the sidecar killed meanwhile or not."""
+    """The sidecar's small disk is full for up to two seconds; half of the time the sidecar is killed as well."""
     with (
         small_disk(folder / "disk", "4m") as disk,
         Arena(folder, plan, Sidecar(folder, SIDECAR_STATE=str(disk / "state.sqlite3"))) as arena,
@@ -352,17 +356,17 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
             if arena.rng.random() < 0.5:
                 arena.sidecar.end()
             ballast.unlink()
-            # Killed here, or refused to start on a full disk.
+            # It was killed here, or did not start on a full disk.
             if not arena.sidecar.runs:
                 arena.sidecar.start()
 
-        arena.disturb("fill the sidecar's disk", plan.sidecar_kills // 5, fill_for_a_while)
+        arena.disturb("fill the sidecar's disk", plan.one_in(5), fill_for_a_while)
         return arena.verdict()
 
 
 def rollover(folder: Path, plan: Plan) -> Verdict:
-    """Small segments, and publishers that are killed while one is made or deleted; the sidecar is killed as well."""
-    deaths = 5 * plan.publisher_kills / (plan.trades / PUBLISHERS / 30)
+    """Publishers are killed while they make or delete small segments; the sidecar is killed as well."""
+    deaths = 5 * plan.publisher_kills / (plan.trades / plan.publishers / 30)
     with Arena(folder, plan, Sidecar(folder), segment_bytes=4096, deaths=deaths / 4) as arena:
 
         def kill_the_sidecar() -> None:
@@ -370,15 +374,15 @@ def rollover(folder: Path, plan: Plan) -> Verdict:
             arena.sidecar.start()
             for publisher in arena.publishers:
                 if not publisher.runs:
-                    publisher.note_kept()
+                    publisher.record_kept()
                     publisher.start()
 
-        arena.disturb("kill -9 the sidecar", plan.sidecar_kills // 3, kill_the_sidecar)
+        arena.disturb("kill -9 the sidecar", plan.one_in(3), kill_the_sidecar)
         return arena.verdict()
 
 
 def fill_outbox(folder: Path, plan: Plan) -> Verdict:
-    """The publishers' small disk fills up while the sidecar is away, and publishers are killed meanwhile."""
+    """The publishers' small disk fills up while the sidecar is down, and publishers are killed."""
     with (
         small_disk(folder / "disk", "128k") as disk,
         Arena(folder, plan, Sidecar(folder), outboxes=disk, segment_bytes=4096) as arena,
@@ -392,7 +396,7 @@ def fill_outbox(folder: Path, plan: Plan) -> Verdict:
             arena.sidecar.start()
             victim.start()
 
-        arena.disturb("stop the sidecar until the publishers' disk is full", plan.sidecar_kills // 3, fill_for_a_while)
+        arena.disturb("stop the sidecar until the publishers' disk is full", plan.one_in(3), fill_for_a_while)
         verdict = arena.verdict()
         logs = [path.read_text() for path in folder.glob("publisher-*.log")]
         verdict.expect("the disk was full", any("No space left" in log for log in logs), True)
@@ -411,7 +415,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def reload(folder: Path, plan: Plan) -> Verdict:
-    """Hot reload: a source file of the sidecar is saved again and again."""
+    """Hot reload: a source file of the sidecar is saved repeatedly."""
     source = folder / "src"
     shutil.copytree(ROOT / "metrics-sidecar/src", source)
     with Arena(folder, plan, Sidecar(folder, "--reload", PYTHONPATH=str(source))) as arena:
@@ -420,12 +424,12 @@ def reload(folder: Path, plan: Plan) -> Verdict:
         def save() -> None:
             saved.write_text(saved.read_text() + "\n")
 
-        arena.disturb("save a source file", plan.sidecar_kills // 2, save)
+        arena.disturb("save a source file", plan.one_in(2), save)
         return arena.verdict()
 
 
 def overflow(folder: Path, plan: Plan) -> Verdict:
-    """A full memory outbox while the sidecar is away: delivered + lost = published."""
+    """The memory journal overflows while the sidecar is down: delivered + lost = published."""
     verdict = Verdict(published=plan.trades)
     sidecar = Sidecar(folder)
     capacity = plan.trades // 3
@@ -437,16 +441,16 @@ def overflow(folder: Path, plan: Plan) -> Verdict:
         sidecar.start()
         verdict.expect("everything committed", publisher.flush(120), True)
         lost = int(sidecar.samples()["trades_lost_total"])
-        # Trades are dropped by the segment. A frame in the sender's hand may be delivered all the same.
-        verdict.expect("as many are lost as do not fit", 0 <= publisher.lost - lost <= 1000, True)
-        verdict.expect("room for an eighth less", lost <= plan.trades - 7 * capacity // 8, True)
+        # Whole segments are dropped. A frame that the sender already has may still be delivered.
+        verdict.expect("as many are lost as the publisher has dropped", 0 <= publisher.lost - lost <= 1000, True)
+        verdict.expect("at least seven eighths of the capacity are used", lost <= plan.trades - 7 * capacity // 8, True)
         expect_counts(verdict, sidecar, counted=plan.trades - lost, lost=lost)
         plan.say(f"  {plan.trades:,} trades published, {publisher.lost:,} lost")
     return verdict
 
 
 def amnesia(folder: Path, plan: Plan) -> Verdict:
-    """The sidecar is killed and its state file deleted: the publisher goes on, what had been counted is lost."""
+    """The sidecar is killed and its state file deleted: earlier trades are lost, later ones are counted."""
     verdict = Verdict(published=plan.trades)
     sidecar = Sidecar(folder)
     half = plan.trades // 2
@@ -464,7 +468,7 @@ def amnesia(folder: Path, plan: Plan) -> Verdict:
         publish(publisher, plan.trades - half)
         verdict.expect("the second half committed", publisher.flush(120), True)
         expect_counts(verdict, sidecar, counted=plan.trades - half, lost=half)
-    plan.say(f"  {plan.trades:,} trades published, {half:,} forgotten")
+    plan.say(f"  {plan.trades:,} trades published, {half:,} lost with the state file")
     return verdict
 
 
@@ -496,7 +500,7 @@ SCENARIOS = {
 
 
 def main() -> int:
-    # Ended by a time-out, it ends what it has started.
+    # On SIGTERM, exit normally and end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     scenarios = "\n".join(f"  {name:12}{run.__doc__}" for name, run in SCENARIOS.items())
     parser = argparse.ArgumentParser(
@@ -504,11 +508,15 @@ def main() -> int:
         description=f"{__doc__}\nscenarios:\n{scenarios}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], metavar="scenario", help="which of them (all)")
-    parser.add_argument("--trades", type=int, default=300_000, help="in all (300000)")
+    parser.add_argument(
+        "scenario", nargs="*", choices=[*SCENARIOS, []], metavar="scenario", help="the scenarios to run (all)"
+    )
+    parser.add_argument("--trades", type=int, default=300_000, help="trades in all (300000)")
     parser.add_argument("--sidecar-kills", type=int, default=30, help="how often the sidecar is killed (30)")
     parser.add_argument("--publisher-kills", type=int, default=5, help="how often each publisher is killed (5)")
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the disturbances (random)")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(1_000_000), help="seed of the disturbances (random)"
+    )
     arguments = parser.parse_args()
     plan = Plan(arguments.trades, arguments.sidecar_kills, arguments.publisher_kills, arguments.seed)
     print(f"{plan.trades:,} trades, seed {plan.seed}")
@@ -516,10 +524,10 @@ def main() -> int:
     for name in arguments.scenario or SCENARIOS:
         print(f"{name}: {SCENARIOS[name].__doc__}")
         if name.startswith("fill") and (sys.platform != "linux" or os.geteuid() != 0):
-            print("  left out: a small disk takes Linux and root")
+            print("  skipped: a small disk needs Linux and root")
             continue
         if name == "fleet" and not find_tool("prometheus"):
-            print("  left out: prometheus is not installed")
+            print("  skipped: prometheus is not installed")
             continue
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             verdict = SCENARIOS[name](Path(folder), plan)

@@ -1,4 +1,4 @@
-"""A program that publishes seeded trades, and leaves a record of how many; it is made to be killed."""
+"""A program that publishes seeded trades and records how many, so that it can be killed at any time."""
 
 import json
 import mmap
@@ -23,7 +23,7 @@ RECORD = struct.Struct("q")
 
 
 def orders(seed: str) -> Iterator[tuple[Side, float]]:
-    """Endless orders; quantities are multiples of 1/64, so that sums of them are exact."""
+    """Endless orders. Quantities are multiples of 1/64, so that their sums are exact."""
     rng = random.Random(seed)
     while True:
         yield rng.choice(SIDES), rng.randint(1, 640) / 64
@@ -31,7 +31,7 @@ def orders(seed: str) -> Iterator[tuple[Side, float]]:
 
 @dataclass
 class Task:
-    """What to publish where: ``count`` trades at ``rate`` a second. The record of each session goes to ``records``.
+    """What to publish: ``count`` trades at ``rate`` a second. The records of the sessions go to the folder ``records``.
 
     ``segment_bytes`` is the size of a segment, 0 for the default. ``deaths`` is the probability of being killed each
     time a segment is made or deleted. ``curve`` is the folder of the keys, empty for no encryption.
@@ -97,7 +97,7 @@ def publish(task: Task) -> None:
 
 
 def is_published(publisher: TradePublisher, side: Side, qty: float) -> bool:
-    """Publish; False where the disk is full."""
+    """Publish a trade; False if the disk is full."""
     try:
         publisher.publish(side, qty)
     except OutboxError as error:

@@ -1,4 +1,4 @@
-"""Fuzzes the sidecar's decoder for a bounded time: mutated frames, guided by the code that they reach.
+"""Fuzzes the sidecar's decoder for a limited time with mutated frames, guided by code coverage.
 
 bin/chaos fuzz --seconds 60
 """
@@ -34,7 +34,7 @@ ODD_VALUES = [
 
 
 def seeds() -> list[bytes]:
-    """The contract's examples: the messages, runs of them, and the frames; a trade with odd values in each field."""
+    """The contract's examples: messages, runs of messages, and frames; and a trade with odd values in each field."""
     examples: dict[str, list[dict[str, Any]]] = json.loads((ROOT / "contract/examples.json").read_text())
     messages = [json.dumps(example["message"]).encode() for kind in ("valid", "invalid") for example in examples[kind]]
     runs = [b"\n".join(messages[first : first + 3]) for first in range(0, len(messages), 3)]
@@ -49,14 +49,14 @@ def seeds() -> list[bytes]:
 
 
 def words() -> set[str]:
-    """Names and punctuation that mutations hardly hit by chance."""
+    """Names and punctuation that mutations rarely produce by chance."""
     found = re.findall(rb'"\w+"(?:: )?|[\d.]{4,}', b"\n".join(seeds()))
-    # libFuzzer's words have up to 64 bytes.
+    # libFuzzer allows up to 64 bytes a word.
     return {word for word in (*(word.decode() for word in found), "}\n{", *ODD_VALUES) if len(word) <= 64}
 
 
 def fuzz(folder: Path, duration: int) -> subprocess.CompletedProcess[str]:
-    """Run the fuzzer in a process of its own: it never returns."""
+    """Run the fuzzer in another process, because it never returns."""
     corpus = folder / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(seeds()):
@@ -82,15 +82,15 @@ def fuzz(folder: Path, duration: int) -> subprocess.CompletedProcess[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/chaos fuzz", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=60, help="for how long (60)")
+    parser.add_argument("--seconds", type=int, default=60, help="duration (60)")
     duration: int = parser.parse_args().seconds
     if duration < 1:
         parser.error("--seconds: at least 1")
-    print(f"fuzz: the decoder, for {duration} s")
+    print(f"fuzz: fuzzing the decoder for {duration} s")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         run = fuzz(Path(folder), duration)
     if run.returncode:
-        # Python's last word has the frame; without one libFuzzer has ended it, for time or memory.
+        # The last error has the frame. Without one, libFuzzer stopped the decoder for its time or memory.
         defect = re.search(r"DefectError: (.+)", run.stdout + run.stderr)
         print(f"  WRONG: {defect[1]}" if defect else run.stdout + run.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What must hold of the sidecar's decoder, whatever bytes a frame has. `fuzz.py` looks for one that breaks it."""
+"""Rules for the sidecar's decoder that hold for any frame. `fuzz.py` searches for a frame that breaks one."""
 
 import re
 import time
@@ -10,22 +10,22 @@ from metrics_sidecar.messages import REASONS, SIDES, GapFill, Message, Rejected,
 
 LINE = b'{"type": "trade", "side": "buy", "qty": 1.5, "ts": 1790000000.5, "session": "fuzz", "seq": 7}'
 TRADE = Trade(side="buy", qty=1.5, ts=1790000000.5, session="fuzz", seq=7)
-# What the worst frames take is a fifth of that.
+# The slowest known frames take a fifth of this time.
 SECONDS, SECONDS_PER_BYTE = 0.01, 20e-6
-# Frames of these sizes are measured to see how time grows, in a quarter of the run. Twice the sizes' ratio passes.
+# Growth of time is measured on frames of these sizes, in a quarter of the run. Up to twice the sizes' ratio passes.
 SMALL, LARGE, TOLERANCE = 2**16, 2**20, 2.0
 STRETCHED_SHARE = 0.25
 
 
 class DefectError(Exception):
-    """The decoder broke a rule on a frame, which stands there byte for byte."""
+    """The decoder broke a rule on a frame, which the message quotes byte for byte."""
 
     def __init__(self, rule: str, frame: bytes) -> None:
         super().__init__(f"{rule}, for the frame {frame!r}")
 
 
 class Clock:
-    """Grants a share of the time since it was made."""
+    """Limits the time spent to a share of the time since its creation."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -63,7 +63,7 @@ def check(frame: bytes) -> None:
 
 
 def read(frame: bytes, *frames: bytes) -> list[Message]:
-    """The messages in the frames, one of which is due to be looked at."""
+    """The messages in the frames; ``frame`` is the one that an error reports."""
     try:
         return list(decode(*frames))
     except Exception as error:
@@ -71,7 +71,7 @@ def read(frame: bytes, *frames: bytes) -> list[Message]:
 
 
 def check_neighbours(frame: bytes, whole: list[Message]) -> None:
-    """What comes before or after a frame makes no difference."""
+    """Frames before or after a frame make no difference."""
     if read(frame, LINE, frame, LINE) != [TRADE, *whole, TRADE]:
         raise DefectError("other frames make a difference", frame)
     if read(frame, frame + b"\n" + LINE)[-1:] != [TRADE]:
@@ -79,7 +79,7 @@ def check_neighbours(frame: bytes, whole: list[Message]) -> None:
 
 
 def check_lines(frame: bytes, whole: list[Message]) -> None:
-    """Each line is judged alone, unless the frame is a run of valid objects, or one value, that some lines break up."""
+    """Each line is read alone, unless the frame is a run of valid objects, or one value, that line breaks split."""
     lines = [line for line in frame.split(b"\n") if line.strip(b" \t\r")]
     alone = [message for line in lines for message in read(frame, line)]
     if outcome(whole) == outcome(alone):
@@ -93,7 +93,7 @@ def check_lines(frame: bytes, whole: list[Message]) -> None:
 
 
 def outcome(messages: Sequence[Message]) -> list[object]:
-    """What the messages come to, without the wording of rejections."""
+    """The messages to compare, without the wording of rejections."""
     return [
         (message.reason, message.session, message.seq) if isinstance(message, Rejected) else message
         for message in messages
@@ -101,7 +101,7 @@ def outcome(messages: Sequence[Message]) -> list[object]:
 
 
 def check_growth(frame: bytes) -> None:
-    """Frames that repeat this one take time in proportion to their size."""
+    """Frames that repeat this one take time proportional to their size."""
     for part in frame, frame + b"\n":
         small, large = (part * (size // len(part)) for size in (SMALL, LARGE))
         if seconds(large) > 10 * SECONDS + TOLERANCE * LARGE / SMALL * seconds(small):
@@ -109,7 +109,7 @@ def check_growth(frame: bytes) -> None:
 
 
 def seconds(frame: bytes) -> float:
-    """The processor time that reading takes."""
+    """The processor time of decoding the frame."""
     started = time.thread_time()
     read(frame, frame)
     return time.thread_time() - started
@@ -133,7 +133,7 @@ def is_within_bounds(message: object) -> bool:
 
 
 def is_place(session: object, seq: object, most: int) -> bool:
-    """A session with a number in it, or neither."""
+    """A session with a sequence number, or neither."""
     if (session, seq) == ("", 0):
         return True
     return type(seq) is int and 1 <= seq <= most and is_name(session, r"[A-Za-z0-9._-]{1,64}")

@@ -1,4 +1,4 @@
-"""What the fuzzer runs: it takes libFuzzer's flags. `fuzz.py` starts it."""
+"""The program that the fuzzer runs, with libFuzzer's flags. `fuzz.py` starts it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What Grafana shows of a dashboard: its queries put to a real Prometheus, and its options applied to the answers."""
+"""A dashboard as Grafana shows it: a real Prometheus answers the queries, the panels' options are applied."""
 
 import math
 import re
@@ -9,8 +9,6 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
-from harness.stack import Prometheus
-
 type Json = dict[str, Any]
 
 _REDUCERS: dict[str, Callable[[list[float]], float]] = {
@@ -20,13 +18,13 @@ _REDUCERS: dict[str, Callable[[list[float]], float]] = {
     "max": max,
     "mean": lambda values: sum(values) / len(values),
 }
-# Scraped once a second, Grafana makes it four times the scrape interval.
+# Grafana uses four times the scrape interval, which is one second.
 RATE_INTERVAL = "4s"
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn under one name: ``values`` a second apart, of a stat or a table one alone."""
+    """One series of a panel: ``values`` a second apart, or a single value in a stat or a table."""
 
     values: list[float]
     unit: str
@@ -41,25 +39,25 @@ class _Answer:
 
 
 class Ambiguous(Exception):
-    """Two things have one name, so that nobody can tell them apart."""
+    """Two things have the same name."""
 
 
 class View:
-    """A dashboard as it shows the time from ``start`` to ``end``, in Unix seconds, with the ``chosen`` variables.
+    """A dashboard that shows the time from ``start`` to ``end``, in Unix seconds, with the ``chosen`` variables.
 
-    A variable that is not chosen stands at All.
+    A variable that is not chosen is set to All. ``api`` returns the answer of Prometheus's HTTP API for a path.
     """
 
     def __init__(
-        self, dashboard: Json, prometheus: Prometheus, start: float, end: float, chosen: dict[str, str]
+        self, dashboard: Json, api: Callable[[str], Json], start: float, end: float, chosen: dict[str, str]
     ) -> None:
         self._dashboard = dashboard
-        self._prometheus = prometheus
+        self._api = api
         self._start, self._end = start, end
         self._chosen = chosen
 
     def panels(self) -> dict[str, Json]:
-        """The panels that one sees without opening a row, by title."""
+        """The panels that are visible without opening a row, by title."""
         panels: dict[str, Json] = {}
         for panel in self._dashboard["panels"]:
             if panel["title"] in panels:
@@ -68,7 +66,7 @@ class View:
         return {title: panel for title, panel in panels.items() if panel["type"] != "row"}
 
     def shown(self, panel: Json) -> dict[str, Series]:
-        """What the panel draws, by name; a table's cells by row and column."""
+        """The series that the panel shows, by name; a table's cells by row and column."""
         fields = self._cells(panel) if panel["type"] == "table" else self._fields(panel)
         shown: dict[str, Series] = {}
         for name, field, values in fields:
@@ -99,7 +97,7 @@ class View:
                 yield name, name, [reduce(numbers) for reduce in reducers] or numbers
 
     def _cells(self, panel: Json) -> Iterator[tuple[str, str, list[float]]]:
-        """As ``merge`` and ``organize`` arrange them."""
+        """The cells as ``merge`` and ``organize`` arrange them."""
         merge, organize = panel["transformations"]
         assert (merge["id"], organize["id"]) == ("merge", "organize")
         columns = organize["options"]["renameByName"]
@@ -114,10 +112,10 @@ class View:
     def _answers(self, expression: str, instant: bool) -> list[_Answer]:
         query = {"query": self._with_variables(expression)}
         if instant:
-            found = self._prometheus.api(f"query?{urlencode({**query, 'time': self._end})}")["result"]
+            found = self._api(f"query?{urlencode({**query, 'time': self._end})}")["result"]
             return [_Answer(_labels(each), [float(each["value"][1])]) for each in found]
         span = {"start": self._start, "end": self._end, "step": 1}
-        found = self._prometheus.api(f"query_range?{urlencode({**query, **span})}")["result"]
+        found = self._api(f"query_range?{urlencode({**query, **span})}")["result"]
         return [_Answer(_labels(each), [float(value) for _, value in each["values"]]) for each in found]
 
     def _with_variables(self, text: str) -> str:
@@ -144,12 +142,12 @@ class View:
         for name, value in before.items():
             selector = selector.replace(f"${name}", value)
         span = urlencode({"match[]": selector, "start": self._start, "end": self._end})
-        found = list(self._prometheus.api(f"label/{label}/values?{span}"))
+        found = list(self._api(f"label/{label}/values?{span}"))
         return f"({'|'.join(map(_literal, found))})"
 
 
 def _literal(value: str) -> str:
-    """For a regular expression in a string of PromQL."""
+    """Escape a value for a regular expression in a PromQL string."""
     return re.sub(r"[\\^$*+?.()|\[\]{}]", r"\\\\\g<0>", value)
 
 
@@ -168,7 +166,7 @@ def _named(legend: str, labels: dict[str, str]) -> str:
 
 
 def _buckets(answers: list[_Answer]) -> list[_Answer]:
-    """How many are in each bucket, of how many are at most as large as its bound."""
+    """Convert cumulative buckets to the count of each bucket."""
     upto = sorted(answers, key=lambda answer: float(answer.labels["le"]))
     first = [_Answer(upto[0].labels, upto[0].values)] if upto else []
     return first + [
@@ -192,7 +190,7 @@ def _drawn(panel: Json, field: str, values: list[float]) -> Series | None:
 
 
 def _mapped(config: Json, value: float) -> tuple[str, str]:
-    """Text and colour that replace the value's own."""
+    """The text and colour that a mapping gives to the value; empty without one."""
     for mapping in config.get("mappings", []):
         options = mapping["options"]
         if mapping["type"] == "special" and options["match"] == "nan" and math.isnan(value):

@@ -1,4 +1,4 @@
-"""A pod of a rendered StatefulSet as processes, started and stopped in the order in which Kubernetes does it."""
+"""A pod of a rendered StatefulSet as processes, started and stopped in the order that Kubernetes uses."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.stack import eventually, free_port, get
 
-# What the images run when a container names no command.
+# The programs that the images run by default.
 PROGRAMS = {"trading-telemetry/metrics-sidecar": "metrics-sidecar", "trading-telemetry/trading-app": "trading-app"}
 
 
@@ -39,7 +39,7 @@ class Container:
             )
 
     def _restrictions(self) -> list[str]:
-        """Those of its security context that root can put on a process."""
+        """The restrictions of the security context that root can apply to a process."""
         if os.geteuid():
             return []
         context = self._spec["securityContext"]
@@ -74,7 +74,7 @@ class Container:
 
 
 class Pod:
-    """The pod of ``spec``, with its volumes below ``folder`` and with ports of its own."""
+    """The pod of ``spec``, with its volumes below ``folder`` and its own ports."""
 
     def __init__(self, spec: dict[str, Any], folder: Path) -> None:
         self.folder = folder
@@ -97,18 +97,18 @@ class Pod:
         self.applications = [Container(container, self) for container in spec["containers"]]
 
     def port(self, name: str) -> int:
-        """Where a port of the pod is here."""
+        """The port of this machine for a named port of the pod."""
         return self._ports[self._names[name]]
 
     def translate(self, value: str) -> str:
-        """A value of the pod's environment, with the ports and folders of this machine."""
+        """A value of the pod's environment, translated to the ports and folders of this machine."""
         for path, folder in self.volumes.items():
             if value == path or value.startswith(f"{path}/"):
                 return folder + value.removeprefix(path)
         return re.sub(r"\b(\d{4})$", lambda found: str(self._ports.get(found[1], found[1])), value)
 
     def start(self) -> None:
-        """Each sidecar, until its startup probe succeeds; then the applications."""
+        """Start each sidecar and wait for its startup probe, then start the applications."""
         for sidecar in self.sidecars:
             sidecar.start()
             assert eventually(partial(sidecar.answers, "startupProbe"), timeout=60), sidecar.output
@@ -126,7 +126,7 @@ class Pod:
             application.wait(self._spec["terminationGracePeriodSeconds"])
 
     def stop_sidecars(self) -> None:
-        """When no application runs any more, the last one first."""
+        """Stop the sidecars after all applications, the last sidecar first."""
         assert not any(application.runs for application in self.applications)
         for sidecar in reversed(self.sidecars):
             sidecar.send(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A real publisher as a Prometheus target."""
+"""A real publisher that is a Prometheus target."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from trading_app.publisher import TradePublisher
 
 
 class Publishing:
-    """A publisher to the sidecar, and its metrics, served at ``instance``."""
+    """A publisher of a sidecar, whose metrics are served at ``instance``."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self.telemetry = TradePublisher(sidecar.address, sidecar_url=sidecar.url)
@@ -30,7 +30,7 @@ class Publishing:
 
 
 def reconcile_seconds(prometheus: Prometheus, folder: Path) -> None:
-    """Have the Prometheus in ``folder`` reconcile the last seconds, not minutes, of what was published and counted."""
+    """Change the rules of the Prometheus in ``folder`` to reconcile the last seconds instead of minutes."""
     rules = folder / "rules/recording.yml"
     text = rules.read_text()
     for long, short in {"[5m5s]": "[14s]", "offset 5m5s": "offset 14s", "offset 5m": "offset 10s"}.items():

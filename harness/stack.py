@@ -1,4 +1,4 @@
-"""The stack as a person runs it, on real parts, in a folder and on ports of its own."""
+"""The stack as a user runs it: real programs, in their own folder and on their own ports."""
 
 import itertools
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -21,36 +22,39 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-# What `bin/setup --test` unpacks is newer than what the system has installed.
+# `bin/setup --test` unpacks newer programs here than those that the system has installed.
 UNPACKED = ROOT / ".tools/debian"
 
 
-def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0) -> Answer:
-    """The first true answer; the last one if none comes in time."""
-    deadline = time.monotonic() + timeout
-    while not (last := answer()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0, longest_pause: float = 0.1) -> Answer:
+    """Call ``answer`` until it returns something true, and return that; after ``timeout``, return its last answer.
+
+    The pause between two calls grows with the time waited: answers to frequent calls slow down what is awaited.
+    """
+    started = time.monotonic()
+    while not (last := answer()) and (waited := time.monotonic() - started) < timeout:
+        time.sleep(min(max(0.02, waited / 20), longest_pause))
     return last
 
 
 def free_port() -> int:
-    """A port that nobody holds, nor is given by this function in another process."""
+    """A free port. No other process gets it from this function."""
     return next(_free_ports)
 
 
 def _ports_of_this_process() -> Iterator[int]:
-    """Ports below those that the kernel gives to outgoing connections, of a block whose first this process holds."""
+    """Ports below the kernel's range for outgoing connections. Holding the first port of a block reserves it."""
     with socket.socket() as first:
-        while not _takes(first, start := random.randrange(20_000, 32_000, 100)):
+        while not _can_bind(first, start := random.randrange(20_000, 32_000, 100)):
             continue
         for port in itertools.cycle(range(start + 1, start + 100)):
             with socket.socket() as probe:
-                free = _takes(probe, port)
+                free = _can_bind(probe, port)
             if free:
                 yield port
 
 
-def _takes(holder: socket.socket, port: int) -> bool:
+def _can_bind(holder: socket.socket, port: int) -> bool:
     try:
         holder.bind(("", port))
     except OSError:
@@ -62,34 +66,34 @@ _free_ports = _ports_of_this_process()
 
 
 def tool(name: str, advice: str) -> str:
-    """The path of a tool. Without it the test is skipped, and on CI it fails.
+    """The path of a tool. If it is missing, the test is skipped; on CI it fails.
 
-    With ``SYSTEM_TOOLS`` in the environment it is the one that the system has installed.
+    With ``SYSTEM_TOOLS`` in the environment, the path is that of the system's own tool.
     """
     return find_tool(name) or unavailable(f"{name} is not installed: {advice}")
 
 
 def find_tool(name: str) -> str | None:
-    """The path of a tool, None where there is none."""
+    """The path of a tool, or None if it is not installed."""
     folders = os.environ["PATH"] if os.environ.get("SYSTEM_TOOLS") else f"{UNPACKED}:{os.environ['PATH']}"
     return shutil.which(name, path=folders)
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip the test; on CI it fails."""
+    """Skip the test; on CI, fail it."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def shipped_flags(file: str, service: str) -> list[str]:
-    """The flags that a compose file gives to a service, without those that hold a path."""
+    """The flags of a service in a compose file, without those that contain a path."""
     command = yaml.safe_load((ROOT / "infra" / file).read_text())["services"][service]["command"]
     return [flag for flag in command if "/" not in flag]
 
 
 def get(url: str) -> str:
-    """The body, or nothing while nobody answers."""
+    """The body of the response, or an empty string while nobody answers."""
     try:
         with urlopen(url, timeout=10) as response:
             body: str = response.read().decode()
@@ -99,7 +103,7 @@ def get(url: str) -> str:
 
 
 def bare_environ() -> dict[str, str]:
-    """The environment of a person who has activated nothing."""
+    """The environment without an active virtual environment."""
     environ = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
     active = str(Path(sys.executable).parent)
     environ["PATH"] = ":".join(folder for folder in environ["PATH"].split(":") if folder != active)
@@ -107,31 +111,37 @@ def bare_environ() -> dict[str, str]:
 
 
 def make_keys(folder: Path, *names: str) -> Path:
-    """Run ``bin/keys`` for a workspace in ``folder``, and return where it makes the certificates."""
+    """Run ``bin/keys`` for a workspace in ``folder``, and return the folder of the certificates."""
     (folder / "bin").mkdir(exist_ok=True)
     keys = shutil.copy(ROOT / "bin/keys", folder / "bin/keys")
     subprocess.run([sys.executable, keys, *names], stdout=subprocess.DEVNULL, check=True)
     return folder / ".data/curve"
 
 
+@cache
+def _sources() -> list[str]:
+    """The files of the repository that a workspace needs: neither tests nor benchmarks nor documents."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    left_out = re.compile(r"(benchmarks|docs|examples|harness|(\w|-)+/tests|tests)/")
+    return [name for name in listed.stdout.splitlines() if not left_out.match(name) and (ROOT / name).exists()]
+
+
 class Workspace:
-    """A copy of the sources, to be run and changed, with free ports in its ``.env``."""
+    """A copy of the programs, to be run and changed, with free ports in its ``.env``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sidecar_port, self.ui_port, self.api_port, self.zmq_port = (free_port() for _ in range(4))
         self.prometheus_port, self.grafana_port = free_port(), free_port()
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for name in listed.stdout.splitlines():
-            if (ROOT / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
+        for name in _sources():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
         settings = {
             "SIDECAR_HOST": "127.0.0.1",
             "SIDECAR_PORT": self.sidecar_port,
@@ -173,16 +183,16 @@ class Workspace:
 
 
 class Honcho:
-    """``honcho start`` in a workspace, for all its programs or the named ones.
+    """``honcho start`` in a workspace, for all programs or the named ones.
 
-    ``command`` is another command that starts them, and ``path`` where it finds its tools.
+    ``command`` replaces it; ``path`` is the PATH on which the command finds its tools.
     """
 
     def __init__(
         self, workspace: Workspace, *programs: str, command: Sequence[str] = ("honcho", "start"), path: str = ""
     ) -> None:
         self._output = workspace.folder / f"honcho-{'-'.join(programs) or 'all'}.log"
-        # The copied sources come before the ones that the environment has installed.
+        # The copied sources take precedence over those installed in the environment.
         sources = [str(workspace.folder / project / "src") for project in ("metrics-sidecar", "trading-app")]
         environ = {
             **os.environ,
@@ -205,24 +215,24 @@ class Honcho:
 
     @property
     def groups(self) -> list[int]:
-        """The process groups of the programs: honcho makes each the leader of its own."""
+        """The process groups of the programs: honcho gives each program its own."""
         return [int(pid) for pid in re.findall(r"started \(pid=(\d+)\)", self.output)]
 
     def ctrl_c(self) -> int:
-        """What the keys do in a terminal: the foreground group gets the signal."""
+        """Send SIGINT to the foreground group, as a terminal does on Ctrl-C; return the exit status."""
         return self.stop(signal.SIGINT)
 
     def stop(self, number: signal.Signals) -> int:
-        """Send the signal to the foreground group and wait for the end; the exit status."""
+        """Send the signal to the foreground group, wait for its end, and return the exit status."""
         os.killpg(self._process.pid, number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait until it ends by itself; the exit status."""
+        """Wait until it ends by itself, and return the exit status."""
         return self._process.wait(30)
 
     def end(self) -> None:
-        """Leave nothing behind, however the test went."""
+        """Kill everything that is left."""
         for group in (*self.groups, self._process.pid):
             try:
                 os.killpg(group, signal.SIGKILL)
@@ -241,7 +251,7 @@ def is_gone(group: int) -> bool:
 
 
 class Database:
-    """A real server that answers Prometheus's query API, to be started and ended as often as you like."""
+    """A real server with Prometheus's query API. It can be ended and started again."""
 
     def __init__(self, command: list[str], log: Path, url: str) -> None:
         self._command = command
@@ -257,22 +267,22 @@ class Database:
         self._process.send_signal(number)
 
     def value(self, query: str) -> float | None:
-        """What the query API answers to a query for one number, None if it has none."""
+        """The value of a query for one number, or None if there is none."""
         result = self.query(query)
         return float(result[0]["value"][1]) if result else None
 
     def samples(self, series: str) -> list[tuple[float, float]]:
-        """The scraped samples of a series in the last minutes: pairs of Unix time and value."""
+        """The samples of a series in the last five minutes: pairs of Unix time and value."""
         result = self.query(f"{series}[5m]")
         return [(float(at), float(value)) for at, value in result[0]["values"]] if result else []
 
     def query(self, query: str) -> list[dict[str, Any]]:
-        """The series of the query API's answer; none while nobody answers."""
+        """The series that a query returns; none while nobody answers."""
         result: list[dict[str, Any]] = self.api(f"query?{urlencode({'query': query})}").get("result", [])
         return result
 
     def api(self, path: str) -> dict[str, Any]:
-        """What the HTTP API has at ``path``; nothing while nobody answers."""
+        """The data of the HTTP API at ``path``; empty while nobody answers."""
         answer = get(f"{self.url}/api/v1/{path}")
         data: dict[str, Any] = json.loads(answer)["data"] if answer else {}
         return data
@@ -284,13 +294,13 @@ class Database:
 
 
 class Prometheus(Database):
-    """A real Prometheus with the shipped flags, configuration and rules, only the addresses replaced.
+    """A real Prometheus with the shipped flags, configuration and rules; only the addresses are replaced.
 
     Args:
-        folder: where its configuration and data go.
+        folder: the folder of its configuration and data.
         target: the sidecar's host and port.
-        port: its own.
-        storage: the host and port of a VictoriaMetrics; with one the configuration is that with long-term storage.
+        port: its own port.
+        storage: the host and port of a VictoriaMetrics. If set, the configuration with long-term storage is used.
     """
 
     def __init__(self, folder: Path, target: str, port: int, storage: str = "") -> None:
@@ -317,9 +327,9 @@ class Prometheus(Database):
         return int(version.partition(".")[0])
 
     def set_targets(self, job: str, *addresses: str) -> None:
-        """Further targets of the job, in place of those that were set before."""
+        """Replace the additional targets of a job."""
         file = self._config.parent / "targets" / job / "test.yml"
-        # Under its name only when it is whole: Prometheus reads it at once.
+        # Renamed when complete: Prometheus reads the file as soon as it appears.
         (written := file.with_suffix(".new")).write_text(json.dumps([{"targets": addresses}]))
         written.rename(file)
 
@@ -328,7 +338,7 @@ class Prometheus(Database):
         self.send(signal.SIGHUP)
 
     def forget_the_job(self) -> None:
-        """Load the configuration again, without a word on what to scrape."""
+        """Load the configuration again, without its scrape configurations."""
         self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
         self.reload()
 

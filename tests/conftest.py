@@ -8,7 +8,7 @@ from harness.chaos import Sidecar
 from harness.stack import Honcho, Prometheus, Workspace, eventually, tool
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-# How long an example takes says something about the machine, not about the code.
+# The time of one example depends on the machine, not on the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -24,7 +24,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    """A sidecar that is up."""
+    """A running sidecar."""
     running = Sidecar(tmp_path)
     running.start()
     assert eventually(running.is_up)
@@ -34,7 +34,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
 
 @pytest.fixture
 def honcho(workspace: Workspace) -> Iterator[Callable[..., Honcho]]:
-    """Starts ``honcho start``, for all programs or the named ones, or what `Honcho` takes instead."""
+    """Runs ``honcho start``, for all programs or the named ones. Options are those of `Honcho`."""
     started: list[Honcho] = []
 
     def start(*programs: str, **options: Any) -> Honcho:
@@ -57,12 +57,12 @@ def prometheus(workspace: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     program = tool("chromium", "apt-get install chromium")
-    # On a busy machine a page takes its time. What must be quick says so in its test.
+    # A page is slow on a busy machine. Tests of speed set their own timeout.
     expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
-        # What Chromium asks of its makers' servers would only fail behind a closed network.
+        # Chromium's own requests to the internet would only fail in a closed network.
         quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        # Other people's sites, all of them on this machine.
+        # Other web sites; all of them are served by this machine.
         sites = "--host-resolver-rules=MAP *.example 127.0.0.1"
         running = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu", sites, *quiet]
@@ -73,14 +73,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, workspace: Workspace) -> Iterator[Callable[[], Page]]:
-    """Opens the workspace's page in the browser, once it is served."""
+    """Opens the workspace's page in the browser as soon as it is served."""
     context = browser.new_context()
 
     def open_page() -> Page:
         assert eventually(workspace.page_is_up, 90)
         opened = context.new_page()
         opened.goto(workspace.page)
-        # The tape is drawn last.
+        # The page draws the tape last.
         opened.locator(".st-key-tape").get_by_role("table").wait_for()
         return opened
 

@@ -1,4 +1,4 @@
-"""The stack in containers, as Docker Compose itself reads the files; no Docker engine is needed for that."""
+"""The stack in containers, as Docker Compose reads the files. No Docker engine is needed."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harness.stack import ROOT, Workspace, bare_environ, eventually, free_port, get, tool
+from harness.stack import ROOT, Workspace, eventually, free_port, get, tool
 
 STACK = "infra/docker-compose.yml"
 PROGRAMS = "infra/docker-compose.programs.yml"
@@ -22,7 +22,7 @@ PROJECTS = ["metrics-sidecar", "trading-app"]
 
 
 def compose(folder: Path, *files: str) -> subprocess.CompletedProcess[str]:
-    """What ``docker compose config`` says, which holds the files against the schema of the Compose specification."""
+    """Run ``docker compose config``, which validates the files against the schema of the Compose specification."""
     program = tool("docker-compose", "bin/setup --test installs it")
     arguments = [argument for file in files for argument in ("-f", file)]
     return subprocess.run(
@@ -39,7 +39,7 @@ def model(workspace: Workspace, *files: str) -> dict[str, Any]:
 
 
 def ports(service: dict[str, Any]) -> dict[str, int]:
-    """The published ports, which nothing but this machine may reach."""
+    """The published ports. Only this machine may reach them."""
     assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
     return {port["published"]: port["target"] for port in service["ports"]}
 
@@ -66,33 +66,39 @@ def test_prometheus_finds_the_sidecar_on_the_host(workspace: Workspace) -> None:
     assert volumes(services["grafana"]) == {"grafana": "/var/lib/grafana"}
 
 
-def test_grafana_is_readable_for_all_and_gets_its_password_alone(workspace: Workspace) -> None:
+def set_up(workspace: Workspace, folder: Path) -> None:
+    """Run ``bin/setup`` with a uv that installs nothing."""
+    (folder / "uv").write_text("#!/bin/sh\n")
+    (folder / "uv").chmod(0o755)
+    subprocess.run(["bin/setup"], cwd=workspace.folder, env={"PATH": f"{folder}:{os.environ['PATH']}"}, check=True)
+
+
+def test_everyone_may_read_grafana_and_its_only_secret_is_the_password(workspace: Workspace, tmp_path: Path) -> None:
     """A secret is a file: Compose can copy nothing else into a container whose root is read-only."""
-    setup = subprocess.run(["bin/setup"], cwd=workspace.folder, env=bare_environ(), check=False)
-    assert setup.returncode == 0
+    set_up(workspace, tmp_path)
     stack = model(workspace, STACK)
     grafana = stack["services"]["grafana"]
     assert {key for key in grafana["environment"] if not key.startswith("GF_")} == set()
     assert grafana["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
-    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in grafana["environment"], "the default may only look"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in grafana["environment"], "the default role is read-only"
     (secret,) = grafana["secrets"]
     assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret['source']}"
     file = Path(stack["secrets"][secret["source"]]["file"])
     assert re.fullmatch("[0-9a-f]{24}", file.read_text())
-    # Grafana's own user reads the file; on the host its folder is closed.
+    # Grafana's own user reads the file; on the host only its owner may open the folder.
     assert file.stat().st_mode & 0o777 == 0o644
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_password_in_the_dot_env_of_an_earlier_version_is_kept(workspace: Workspace) -> None:
+def test_setup_keeps_a_password_from_the_dot_env_of_an_earlier_version(workspace: Workspace, tmp_path: Path) -> None:
     with (workspace.folder / ".env").open("a") as env:
         env.write("\nGF_SECURITY_ADMIN_PASSWORD=ours\n")
-    subprocess.run(["bin/setup"], cwd=workspace.folder, env=bare_environ(), check=True)
+    set_up(workspace, tmp_path)
     assert (workspace.folder / ".secrets/grafana-password").read_text() == "ours"
 
 
-def test_every_container_has_as_few_rights_as_it_needs(workspace: Workspace) -> None:
-    """So it was run on a real engine once: all five stay healthy within these limits."""
+def test_every_container_runs_with_the_least_privileges(workspace: Workspace) -> None:
+    """All five containers stayed healthy within these limits on a real engine."""
     for name, service in model(workspace, STACK, PROGRAMS)["services"].items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -101,7 +107,7 @@ def test_every_container_has_as_few_rights_as_it_needs(workspace: Workspace) -> 
         assert service["pids_limit"] == 256, name
 
 
-def test_prometheus_takes_its_command_and_bounds_what_it_keeps(workspace: Workspace, tmp_path: Path) -> None:
+def test_prometheus_accepts_its_command_and_limits_its_storage(workspace: Workspace, tmp_path: Path) -> None:
     program = tool("prometheus", "apt-get install prometheus")
     command = model(workspace, STACK)["services"]["prometheus"]["command"]
     here = {"/etc/prometheus": str(ROOT / "infra/prometheus"), "/prometheus": str(tmp_path)}
@@ -116,7 +122,7 @@ def test_prometheus_takes_its_command_and_bounds_what_it_keeps(workspace: Worksp
     assert re.fullmatch(r"15d or 4(\.\d+)?Gi?B", retention)
 
 
-def test_the_shipped_files_are_where_the_programs_look_for_them(workspace: Workspace) -> None:
+def test_the_shipped_files_are_mounted_where_the_programs_look_for_them(workspace: Workspace) -> None:
     services = model(workspace, STACK)["services"]
     assert binds(workspace, services["prometheus"]) == {"infra/prometheus": "/etc/prometheus"}
     assert binds(workspace, services["grafana"]) == {
@@ -126,7 +132,7 @@ def test_the_shipped_files_are_where_the_programs_look_for_them(workspace: Works
     }
 
 
-def test_with_storage_prometheus_sends_and_grafana_reads(workspace: Workspace) -> None:
+def test_with_storage_prometheus_writes_to_victoria_metrics_and_grafana_reads_from_it(workspace: Workspace) -> None:
     services = model(workspace, STACK, STORAGE)["services"]
     assert services.keys() == {"prometheus", "grafana", "victoria-metrics"}
     assert binds(workspace, services["prometheus"]) == {
@@ -145,12 +151,11 @@ def test_with_storage_prometheus_sends_and_grafana_reads(workspace: Workspace) -
     assert "-retentionPeriod=1y" in flags, "docs/scaling.md says a year"
 
 
-def test_dot_env_says_what_docker_compose_runs(workspace: Workspace) -> None:
-    """Then the commands are short."""
+def test_dot_env_selects_the_compose_files(workspace: Workspace) -> None:
     assert model(workspace)["services"].keys() == {"prometheus", "grafana"}
 
 
-def test_with_the_programs_the_sidecar_is_a_container(workspace: Workspace) -> None:
+def test_with_the_programs_prometheus_scrapes_the_sidecar_in_a_container(workspace: Workspace) -> None:
     services = model(workspace, STACK, PROGRAMS)["services"]
     assert services.keys() == {"prometheus", "grafana", "metrics-sidecar", "ui", "api"}
     assert "extra_hosts" not in services["prometheus"]
@@ -158,7 +163,7 @@ def test_with_the_programs_the_sidecar_is_a_container(workspace: Workspace) -> N
     assert ports(services["metrics-sidecar"]) == {"5555": 5555, "8001": 8001}
     assert ports(services["ui"]) == {"8501": 8501}
     assert ports(services["api"]) == {"8000": 8000}
-    # The image's own command and health check are those of the page.
+    # The image's default command and health check are those of the page.
     assert not services["ui"].get("command")
     assert services["api"]["command"] == ["trading-api"]
     assert "8000" in str(services["api"]["healthcheck"]["test"])
@@ -177,7 +182,7 @@ def test_state_and_outboxes_are_volumes(workspace: Workspace) -> None:
     assert Dockerfile("trading-app").environ()["WEBAPP_OUTBOX"].startswith("/var/lib/trading-app/")
 
 
-def test_every_container_comes_back_and_tells_its_health(workspace: Workspace) -> None:
+def test_every_container_restarts_and_has_a_health_check(workspace: Workspace) -> None:
     for name, service in model(workspace, STACK, PROGRAMS, STORAGE)["services"].items():
         assert service["restart"] == "unless-stopped", name
         if "build" in service:
@@ -187,7 +192,7 @@ def test_every_container_comes_back_and_tells_its_health(workspace: Workspace) -
             assert service["image"].rpartition(":")[2][-1].isdigit(), f"{name} has no pinned version"
 
 
-def test_a_mistake_in_the_files_would_be_found(workspace: Workspace) -> None:
+def test_compose_reports_a_mistake_in_the_files(workspace: Workspace) -> None:
     file = workspace.folder / STACK
     file.write_text(file.read_text().replace("healthcheck:", "healthchecks:"))
     assert "healthchecks" in compose(workspace.folder, STACK).stderr
@@ -210,7 +215,7 @@ class Dockerfile:
         return read
 
     def environ(self) -> dict[str, str]:
-        """What both stages set. Without it uv would load everything anew, and compile it."""
+        """The variables of both stages, without those that make uv download and compile everything again."""
         pairs = [pair for stage in (self.build, self.final) for line in stage["ENV"] for pair in shlex.split(line)]
         environ = dict(pair.split("=", 1) for pair in pairs)
         del environ["UV_NO_CACHE"], environ["UV_COMPILE_BYTECODE"]
@@ -218,7 +223,7 @@ class Dockerfile:
 
 
 class Image:
-    """What the Dockerfile builds, below ``root`` instead of ``/``, from the files that .dockerignore lets through."""
+    """The result of the Dockerfile below ``root`` instead of ``/``, built from the files that .dockerignore allows."""
 
     def __init__(self, project: str, root: Path) -> None:
         self.dockerfile = Dockerfile(project)
@@ -255,7 +260,7 @@ class Image:
         return re.sub(r"^/(?=opt/|var/)", f"{self.root}/", value)
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
-        """The program and its environment, with state below the root."""
+        """The program and its environment, with its state below ``root``."""
         (command,) = self.dockerfile.final["CMD"]
         sidecar = {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}"}
         return json.loads(command), {**self.environ, **sidecar, "PORT": str(port), "HOME": str(self.root)}
@@ -279,7 +284,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("project", PROJECTS)
-def test_an_image_holds_all_that_its_program_needs_and_asks_it_for_its_health(project: str, tmp_path: Path) -> None:
+def test_an_image_contains_everything_its_program_needs_and_checks_its_health(project: str, tmp_path: Path) -> None:
     image = Image(project, tmp_path)
     port = free_port()
     command, environ = image.command(port)

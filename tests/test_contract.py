@@ -1,4 +1,4 @@
-"""Both projects hold to the contract: the sidecar takes what it allows and no more, the publisher sends no more."""
+"""Both projects keep the contract: the sidecar accepts exactly what it allows, the publisher sends nothing else."""
 
 import json
 from typing import Any
@@ -28,12 +28,12 @@ def encode(message: Any) -> bytes:
     return json.dumps(message).encode()
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
 @pytest.mark.parametrize("example", by_name(EXAMPLES["valid"]))
-def test_a_valid_example_is_taken(example: dict[str, Any]) -> None:
+def test_the_sidecar_accepts_a_valid_example(example: dict[str, Any]) -> None:
     assert CONTRACT.is_valid(example["message"])
     (message,) = decode(encode(example["message"]))
     assert not isinstance(message, Rejected)
@@ -42,21 +42,21 @@ def test_a_valid_example_is_taken(example: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("example", by_name(EXAMPLES["invalid"]))
-def test_an_invalid_example_is_rejected_for_its_reason(example: dict[str, Any]) -> None:
+def test_the_sidecar_rejects_an_invalid_example_for_the_stated_reason(example: dict[str, Any]) -> None:
     assert not CONTRACT.is_valid(example["message"])
     assert outcome(encode(example["message"])) == [example["reason"]]
 
 
 @pytest.mark.parametrize("example", by_name(EXAMPLES["frames"]))
-def test_a_frame_is_read_as_its_example_says(example: dict[str, Any]) -> None:
+def test_the_sidecar_reads_a_frame_as_its_example_says(example: dict[str, Any]) -> None:
     frame = whole(example)
     assert outcome(frame) == example["outcome"]
-    # It makes no difference what other frames come with it.
+    # Other frames that arrive with it make no difference.
     assert outcome(b"{}", frame, b"[]") == ["missing_field", *example["outcome"], "not_object"]
 
 
 def whole(example: dict[str, Any]) -> bytes:
-    """The bytes of the frame: text, or hexadecimal, or text and what is repeated until there are so many bytes."""
+    """The bytes of the frame: hexadecimal, or text, or text followed by a repeated part up to a number of bytes."""
     if "hex" in example:
         return bytes.fromhex(example["hex"])
     frame: bytes = example["text"].encode()
@@ -67,12 +67,12 @@ def whole(example: dict[str, Any]) -> bytes:
 
 
 def outcome(*frames: bytes) -> list[str]:
-    """What the sidecar makes of each message, in order."""
+    """The kind of each accepted message and the reason of each rejection, in order."""
     names = {Trade: "trade", GapFill: "gap_fill"}
     return [message.reason if isinstance(message, Rejected) else names[type(message)] for message in decode(*frames)]
 
 
-# Whole numbers stand for integers only: the schema takes 1.0 for one, on the wire integers have no fraction.
+# Integers are whole numbers only: the schema accepts 1.0 as an integer, but on the wire integers have no fraction.
 numbers = st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False).filter(
     lambda number: not number.is_integer()
 )
@@ -99,13 +99,13 @@ near_misses = st.fixed_dictionaries(
 
 
 @given(near_misses | anything)
-def test_the_sidecar_takes_just_what_the_schema_allows(message: Any) -> None:
+def test_the_sidecar_accepts_exactly_what_the_schema_allows(message: Any) -> None:
     (decoded,) = decode(encode(message))
     assert CONTRACT.is_valid(message) != isinstance(decoded, Rejected)
 
 
 @given(st.lists(near_misses | anything, min_size=1))
-def test_the_sidecar_takes_of_a_frame_the_lines_that_the_schema_allows(messages: list[Any]) -> None:
+def test_the_sidecar_accepts_exactly_the_lines_of_a_frame_that_the_schema_allows(messages: list[Any]) -> None:
     frame = b"\n".join(map(encode, messages))
     assert [reason in {"trade", "gap_fill"} for reason in outcome(frame)] == list(map(CONTRACT.is_valid, messages))
 
@@ -116,7 +116,9 @@ def test_the_sidecar_takes_of_a_frame_the_lines_that_the_schema_allows(messages:
     st.none() | st.from_regex(r"[A-Za-z0-9._:/-]{1,32}", fullmatch=True),
     st.none() | st.floats(0, 1e12),
 )
-def test_what_the_publisher_keeps_the_sidecar_takes(side: Any, qty: float, symbol: Any, price: Any) -> None:
+def test_the_sidecar_accepts_every_trade_that_the_publisher_accepts(
+    side: Any, qty: float, symbol: Any, price: Any
+) -> None:
     publisher = TradePublisher("tcp://127.0.0.1:9", sidecar_url="http://127.0.0.1:9", capacity=8)
     trade = publisher.publish(side, qty, symbol=symbol, price=price)
     publisher.close(timeout=0)
@@ -126,13 +128,13 @@ def test_what_the_publisher_keeps_the_sidecar_takes(side: Any, qty: float, symbo
 
 
 @given(st.integers(1, 10**12 + 1))
-def test_the_gap_fill_of_the_publisher_the_sidecar_takes(new_seq: int) -> None:
+def test_the_sidecar_accepts_every_gap_fill_that_the_publisher_sends(new_seq: int) -> None:
     line = encode_line(publisher_messages.GapFill("0123456789abcdef", new_seq))
     assert CONTRACT.is_valid(json.loads(line))
     assert [type(message) for message in decode(line)] == [GapFill]
 
 
 @pytest.mark.parametrize("example", by_name(EXAMPLES["valid"]))
-def test_a_valid_example_that_is_tracked_the_publisher_reads_from_its_journal(example: dict[str, Any]) -> None:
+def test_the_publisher_reads_every_tracked_example_from_its_journal(example: dict[str, Any]) -> None:
     if "session" in example["message"]:
         publisher_messages.decode(encode(example["message"]))

@@ -1,4 +1,4 @@
-"""A counter that begins anew is a reset for a real Prometheus 3, whatever it has counted by the next scrape."""
+"""A real Prometheus 3 sees a reset when a counter starts again, whatever its value at the next scrape."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ MINUTE, DAY = 60.0, 86_400.0
 
 @pytest.fixture
 def scrape(tmp_path: Path, sidecar: Sidecar) -> Iterator[Callable[[], Prometheus]]:
-    """Lets a fresh Prometheus scrape the sidecar."""
+    """Starts a new Prometheus that scrapes the sidecar."""
     started: list[Prometheus] = []
 
     def start() -> Prometheus:
@@ -37,7 +37,7 @@ def scrape(tmp_path: Path, sidecar: Sidecar) -> Iterator[Callable[[], Prometheus
 
 
 def count(sidecar: Sidecar, trades: int) -> None:
-    """Have the sidecar count so many trades more."""
+    """Send the sidecar that many trades, and wait until they are counted."""
     before = sidecar.samples()[BUYS]
     line = json.dumps({"type": "trade", "side": "buy", "qty": 1.0, "ts": 1790000000.0})
     with zmq.Context() as context, context.socket(zmq.PUSH) as push:
@@ -58,11 +58,11 @@ def restart_unseen(sidecar: Sidecar, prometheus: Prometheus, meanwhile: Callable
 
 
 def values(prometheus: Prometheus) -> list[float]:
-    """The values that the counter has had, without repetitions."""
+    """The distinct values of the counter, in order."""
     return list(dict.fromkeys(value for _, value in prometheus.samples(BUYS)))
 
 
-def test_a_deleted_state_file_is_a_reset_even_when_the_new_total_has_passed_the_old_one(
+def test_a_deleted_state_file_is_a_reset_even_when_the_new_total_exceeds_the_old_one(
     sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path
 ) -> None:
     count(sidecar, 10)
@@ -78,10 +78,10 @@ def test_a_deleted_state_file_is_a_reset_even_when_the_new_total_has_passed_the_
     assert [value for _, value in prometheus.samples(BUYS)].count(0) >= 1
     assert prometheus.value(f"resets({BUYS}[5m])") == 1
     assert prometheus.value("resets(trades_lost_total[5m])") == 0, "0 before and after"
-    assert prometheus.query('{__name__=~".+_created"}') == [], "they are no series"
+    assert prometheus.query('{__name__=~".+_created"}') == [], "created timestamps are not stored as series"
 
 
-def test_a_restart_with_its_state_is_none(sidecar: Sidecar, scrape: Callable[[], Prometheus]) -> None:
+def test_a_restart_with_its_state_is_no_reset(sidecar: Sidecar, scrape: Callable[[], Prometheus]) -> None:
     count(sidecar, 10)
     prometheus = scrape()
     assert eventually(lambda: prometheus.value(BUYS) == 10)
@@ -90,15 +90,15 @@ def test_a_restart_with_its_state_is_none(sidecar: Sidecar, scrape: Callable[[],
     assert eventually(lambda: prometheus.value(BUYS) == 35)
     assert prometheus.value(f"resets({BUYS}[5m])") == 0
     assert values(prometheus)[-2:] == [10, 35]
-    # What does not survive the process did begin anew, and has passed its old value unseen.
+    # This counter does not survive the process: it started again, and exceeds its old value at the next scrape.
     assert (received, prometheus.value("sidecar_messages_received_total")) == (10, 25)
     assert prometheus.value("resets(sidecar_messages_received_total[5m])") == 1
 
 
-def test_an_old_state_file_that_is_restored_is_a_reset(
+def test_a_restored_older_state_file_is_a_reset(
     sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path
 ) -> None:
-    """Its birth is the same; the totals went back."""
+    """Its created timestamps are the same; the totals are lower."""
     count(sidecar, 10)
     sidecar.end(signal.SIGTERM)
     shutil.copy(tmp_path / "sidecar.sqlite3", tmp_path / "backup")
@@ -115,7 +115,7 @@ def test_an_old_state_file_that_is_restored_is_a_reset(
 
 
 @pytest.mark.parametrize("age", [10 * MINUTE, 30 * DAY])
-def test_a_fresh_prometheus_does_not_take_old_totals_for_news(
+def test_a_new_prometheus_does_not_count_old_totals_as_an_increase(
     sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path, age: float
 ) -> None:
     count(sidecar, 1000)

@@ -1,4 +1,4 @@
-"""What other web sites can do through a visitor's browser: nothing."""
+"""Other web sites can do nothing through a visitor's browser."""
 
 import re
 import socket
@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 type Visit = Callable[[str], Page]
 
-# The API is at 127.0.0.1: another port of it is another origin of the same site, the other names are other sites.
+# The API is at 127.0.0.1: another port there is another origin on the same site; the other names are other sites.
 SITES = ["127.0.0.1", "localhost", "elsewhere.example"]
 
 
@@ -65,7 +65,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 
 def submit(page: Page, url: str, enctype: str = "application/x-www-form-urlencoded", qty: str = "5") -> int:
-    """Post a form as a page does without asking; give the status."""
+    """Submit a form from the page and return the status."""
     with page.expect_response(url) as answer:
         page.evaluate(
             """([url, enctype, qty]) => {
@@ -80,7 +80,7 @@ def submit(page: Page, url: str, enctype: str = "application/x-www-form-urlencod
 
 
 def fetch(page: Page, url: str, **options: object) -> None:
-    """Send what a script may send to other origins; what comes back it may not see."""
+    """Send a request that a script may send to another origin without being allowed to read the response."""
     page.evaluate(
         """([url, options]) =>
             fetch(url, {signal: AbortSignal.timeout(20_000), ...options}).then(() => null, () => null)""",
@@ -93,7 +93,7 @@ def trades(workspace: Workspace) -> float:
 
 
 def trade(workspace: Workspace) -> None:
-    """Make one trade as a program does, and wait until it counts."""
+    """Trade once as a program does, and wait until the trade is counted."""
     before = trades(workspace)
     urlopen(Request(f"{workspace.api}/trade/buy", method="POST"), timeout=10).close()
     assert eventually(lambda: trades(workspace) > before)
@@ -110,7 +110,7 @@ def test_another_site_cannot_trade(stack: Workspace, other_port: int, visit: Vis
     fetch(page, url, method="POST", body='{"qty": 5}', headers={"Content-Type": "text/plain"})
     fetch(page, url, method="POST", body="qty=5", headers={"Content-Type": "application/x-www-form-urlencoded"})
     fetch(page, url, method="POST", body='{"qty": 5}', mode="cors", headers={"Content-Type": "application/json"})
-    # All of them would have been counted before this one.
+    # Every request above would have been counted before this trade.
     trade(stack)
     assert trades(stack) == before + 1
 
@@ -143,31 +143,31 @@ def test_another_site_cannot_frame_the_page(stack: Workspace, other_port: int, v
     assert eventually(is_refused)
 
 
-def test_not_even_the_page_itself_may_frame_what_page_and_api_send(stack: Workspace) -> None:
+def test_page_and_api_forbid_all_framing(stack: Workspace) -> None:
     for url in stack.page, f"{stack.api}/docs":
         with urlopen(url, timeout=10) as response:
             assert response.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
             assert response.headers["X-Frame-Options"] == "DENY"
 
 
-def test_a_link_on_another_site_leads_to_the_page(stack: Workspace, other_port: int, visit: Visit) -> None:
+def test_a_link_on_another_site_opens_the_page(stack: Workspace, other_port: int, visit: Visit) -> None:
     page = visit(f"http://elsewhere.example:{other_port}/")
     page.evaluate("url => { location.href = url }", stack.page)
     expect(page.get_by_role("button", name="Buy")).to_be_visible(timeout=20_000)
 
 
-def test_a_form_on_the_page_trades_and_comes_back(stack: Workspace, visit: Visit) -> None:
+def test_a_form_on_the_page_trades_and_returns_to_the_page(stack: Workspace, visit: Visit) -> None:
     before = trades(stack)
     page = visit(stack.page)
     with page.expect_navigation(url=f"{stack.page}/"):
         assert submit(page, f"{stack.api}/trade/sell", qty="2.5") == 303
-    # Chromium may never close a page that is still on its way.
+    # Chromium may never close a page that is still loading.
     expect(page.get_by_role("button", name="Buy")).to_be_visible()
     assert eventually(lambda: trades(stack) == before + 1)
 
 
-def test_a_name_that_another_site_lets_lead_here_is_unknown(stack: Workspace, visit: Visit) -> None:
-    """The browser takes the page of such a name for one of that site's own."""
+def test_a_foreign_host_name_that_resolves_to_this_machine_is_refused(stack: Workspace, visit: Visit) -> None:
+    """The browser treats a page under such a name as one of that site's own (DNS rebinding)."""
     before = trades(stack)
     for port, path in (stack.ui_port, "/"), (stack.api_port, "/docs"), (stack.sidecar_port, "/metrics"):
         page = visit("about:blank")
@@ -192,9 +192,7 @@ def test_a_name_that_another_site_lets_lead_here_is_unknown(stack: Workspace, vi
         ("desk:PORT", "http://desk:PORT", 101),
     ],
 )
-def test_the_pages_websocket_knows_its_host_and_its_origin(
-    stack: Workspace, host: str, origin: str, status: int
-) -> None:
+def test_the_pages_websocket_checks_host_and_origin(stack: Workspace, host: str, origin: str, status: int) -> None:
     request = (
         f"GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

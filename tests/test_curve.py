@@ -36,7 +36,7 @@ def modes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): f"{path.stat().st_mode & 0o777:o}" for path in (folder, *folder.rglob("*"))}
 
 
-def test_keys_are_for_their_owner_only(keys: Path) -> None:
+def test_only_their_owner_may_read_the_keys(keys: Path) -> None:
     assert modes(keys) == {
         ".": "700",
         "server": "700",
@@ -50,8 +50,8 @@ def test_keys_are_for_their_owner_only(keys: Path) -> None:
     }
 
 
-def test_keys_that_are_there_stay_as_they_are(keys: Path) -> None:
-    (keys / "server/clients/bot.key").unlink()  # not to be allowed again by making keys for another
+def test_existing_keys_are_kept(keys: Path) -> None:
+    (keys / "server/clients/bot.key").unlink()  # making keys for another publisher must not allow this one again
 
     def contents() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
@@ -64,7 +64,7 @@ def test_keys_that_are_there_stay_as_they_are(keys: Path) -> None:
     assert (keys / "other/server.key").read_bytes() == (keys / "bot/server.key").read_bytes()
 
 
-def test_making_keys_says_what_to_set(keys: Path) -> None:
+def test_bin_keys_prints_the_settings(keys: Path) -> None:
     lines = run_keys(keys, "bot", "new").stdout.splitlines()
     assert lines == [
         "there already: SIDECAR_CURVE=.data/curve/server",
@@ -74,7 +74,7 @@ def test_making_keys_says_what_to_set(keys: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["server", "../bot", "a b", ""])
-def test_a_name_that_is_no_folder_is_refused(keys: Path, name: str) -> None:
+def test_bin_keys_refuses_an_invalid_name(keys: Path, name: str) -> None:
     ended = run_keys(keys, name)
     assert ended.returncode == 2
     assert f"argument NAME: {name!r}: use up to 64 letters" in ended.stderr
@@ -86,7 +86,7 @@ def run_keys(keys: Path, *names: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_allowed_publisher_is_counted(sidecar: Sidecar, keys: Path) -> None:
+def test_trades_of_an_allowed_publisher_are_counted(sidecar: Sidecar, keys: Path) -> None:
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url, curve=keys / "bot") as publisher:
         for _ in range(20_000):
             publisher.publish("buy")
@@ -103,7 +103,7 @@ def test_an_allowed_publisher_is_counted(sidecar: Sidecar, keys: Path) -> None:
         ("wrong server key", "its key is not the one in server.key, it does not use CURVE, or it is not a sidecar"),
     ],
 )
-def test_a_publisher_with_wrong_keys_says_so_and_its_trades_wait(
+def test_a_publisher_with_wrong_keys_logs_the_cause_and_its_trades_wait(
     sidecar: Sidecar, keys: Path, wrong: str, cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder: Path | None = None
@@ -123,7 +123,7 @@ def test_a_publisher_with_wrong_keys_says_so_and_its_trades_wait(
     assert bought(sidecar) == 0
 
 
-def test_a_key_that_is_allowed_later_delivers_what_waited(sidecar: Sidecar, keys: Path, tmp_path: Path) -> None:
+def test_waiting_trades_are_delivered_once_their_key_is_allowed(sidecar: Sidecar, keys: Path, tmp_path: Path) -> None:
     certificate = keys / "server/clients/bot.key"
     certificate.rename(keys / "aside")
     assert eventually(lambda: "allowed keys: 0" in (tmp_path / "sidecar.log").read_text())
@@ -136,7 +136,7 @@ def test_a_key_that_is_allowed_later_delivers_what_waited(sidecar: Sidecar, keys
     assert bought(sidecar) == 1000
 
 
-def test_a_publisher_goes_on_when_the_sidecar_has_asked_for_keys_for_a_while(sidecar: Sidecar, keys: Path) -> None:
+def test_a_publisher_recovers_after_the_sidecar_has_required_keys_for_a_while(sidecar: Sidecar, keys: Path) -> None:
     restart(sidecar, SIDECAR_CURVE="")
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         publisher.publish("buy")
@@ -156,7 +156,9 @@ def restart(sidecar: Sidecar, **environ: str) -> None:
     assert eventually(sidecar.is_up)
 
 
-def test_the_feed_takes_its_keys_from_the_environment(sidecar: Sidecar, keys: Path, tmp_path: Path) -> None:
+def test_the_feed_reads_the_folder_of_its_keys_from_the_environment(
+    sidecar: Sidecar, keys: Path, tmp_path: Path
+) -> None:
     environ = {
         "WEBAPP_ZMQ_ADDR": sidecar.address,
         "WEBAPP_SIDECAR_URL": sidecar.url,

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,14 +33,14 @@ PANELS = [
     if panel["type"] != "row"
 ]
 ROUNDS = 40
-# What does not belong to one sidecar.
+# Queries for more than one sidecar.
 OF_ALL = re.compile("ALERTS|publisher_|fleet:|sidecar_trades_tracked_total")
 SIDES = {"buy": "green", "sell": "red"}
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A trade that was sent; ``measured`` if all of its series had been scraped before."""
+    """A trade that was sent; ``measured`` if all of its series had been scraped before it."""
 
     instance: str
     side: str
@@ -52,7 +52,7 @@ class Sent:
 
 @dataclass
 class Feeder:
-    """Sends one sidecar trades of every kind, and notes what a sidecar has to make of them."""
+    """Sends messages of every kind to one sidecar, and records the trades that it must count."""
 
     sidecar: Sidecar
     instance: str
@@ -65,13 +65,13 @@ class Feeder:
         self._rounds = itertools.count()
 
     def introduce(self) -> None:
-        """One trade of each series: a rate sees only what comes after the first sample."""
+        """Send one trade of each series: a rate includes only what follows the first sample."""
         for symbol, price in {"BTC-USD": 100.0, "ETH-USD": 10.0, "": 0.0}.items():
             for side, qty in {"buy": 2.0, "sell": 5.0}.items():
                 self._trade(Sent(self.instance, side, qty, symbol, price, measured=False))
 
     def round(self) -> None:
-        """Nine trades, three lost, one duplicate, two before their turn, and three that are rejected."""
+        """Send nine trades that count, three lost, one duplicate, two out of sequence, and three rejected messages."""
         number = next(self._rounds)
         buy, sell = ("buy", 2.0), ("sell", 5.0)
         bitcoin, ether = ("BTC-USD", 100.0), ("ETH-USD", 10.0)
@@ -91,7 +91,7 @@ class Feeder:
         self._trade(Sent(self.instance, *buy))
 
     def publish(self, publishing: Publishing) -> None:
-        """A trade of a publisher that is scraped."""
+        """Publish one trade with a publisher that Prometheus scrapes."""
         publishing.publish(1)
         self.sent.append(Sent(self.instance, "buy", 2.0, "BTC-USD", 100.0))
 
@@ -110,7 +110,7 @@ class Feeder:
 
 @dataclass(frozen=True)
 class Moment:
-    """When it was, in Unix seconds, and what each instance's own /metrics said then."""
+    """A time in Unix seconds, and the samples on /metrics of each instance at that time."""
 
     at: float
     samples: dict[str, dict[str, float]]
@@ -118,9 +118,12 @@ class Moment:
 
 @dataclass
 class World:
-    """Known traffic between two moments, and a third at which the second sidecar was away."""
+    """Known traffic between two moments, and a later moment at which the second sidecar was away.
 
-    prometheus: Prometheus
+    ``api`` asks Prometheus; all views are of the past, so it asks each question once.
+    """
+
+    api: Callable[[str], Json]
     feeders: list[Feeder]
     publishing: Publishing
     before: Moment
@@ -128,11 +131,11 @@ class World:
     away: float
 
     def view(self, dashboard: Json, **chosen: str) -> View:
-        return View(dashboard, self.prometheus, self.before.at, self.after.at, chosen)
+        return View(dashboard, self.api, self.before.at, self.after.at, chosen)
 
     def view_while_away(self, dashboard: Json) -> View:
         """A window in which the second sidecar never answered."""
-        return View(dashboard, self.prometheus, self.away - 1, self.away, {})
+        return View(dashboard, self.api, self.away - 1, self.away, {})
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +154,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     try:
         assert eventually(lambda: prometheus.value('sum(up{job="metrics-sidecar"})') == 2)
         reconcile_seconds(prometheus, folder)
-        yield _lived(prometheus, feeders, publishing)
+        yield _with_traffic(prometheus, feeders, publishing)
     finally:
         publishing.close()
         prometheus.end()
@@ -160,10 +163,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             feeder.sidecar.close()
 
 
-def _lived(prometheus: Prometheus, feeders: list[Feeder], publishing: Publishing) -> World:
+def _with_traffic(prometheus: Prometheus, feeders: list[Feeder], publishing: Publishing) -> World:
     for feeder in feeders:
         feeder.introduce()
-    # Six series of each sidecar, and long enough ago that each rate has a sample before the first round.
+    # Six series of each sidecar, scraped often enough that each rate has a sample before the first round.
     assert eventually(lambda: prometheus.value("count(count_over_time(trades_total[1m]) > 2)") == 12)
     assert eventually(lambda: prometheus.value("count_over_time(publisher_trades_total[1m]) > 2") is not None)
     before = _moment(feeders)
@@ -179,7 +182,7 @@ def _lived(prometheus: Prometheus, feeders: list[Feeder], publishing: Publishing
     after = _moment(feeders)
     feeders[1].sidecar.end()
     assert eventually(lambda: prometheus.value("min_over_time(job:sidecars_away:sum[3s])") == 1)
-    return World(prometheus, feeders, publishing, before, after, time.time())
+    return World(cache(prometheus.api), feeders, publishing, before, after, time.time())
 
 
 def _moment(feeders: list[Feeder]) -> Moment:
@@ -188,7 +191,7 @@ def _moment(feeders: list[Feeder]) -> Moment:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a series has to be like: ``holds`` is asked for its values, and ``what`` says it in words."""
+    """The condition on a series: ``holds`` tests its values, ``what`` describes the condition."""
 
     what: str
     holds: Callable[[list[float]], bool]
@@ -207,14 +210,14 @@ type Panels = dict[str, dict[str, Expected]]
 
 
 def now(value: float, *, within: float = 1e-6, **shown: str) -> Expected:
-    """The last of the values."""
+    """A series whose last value is the value."""
     return Expected(
         f"{value} now", lambda values: math.isclose(values[-1], value, rel_tol=1e-6, abs_tol=within), **shown
     )
 
 
 def grown(value: float, **shown: str) -> Expected:
-    """A running total that ends at the value."""
+    """A total that only grows and ends at the value."""
     return Expected(
         f"grown to {value}",
         lambda values: values == sorted(values) and values[0] < values[-1] and math.isclose(values[-1], value),
@@ -223,12 +226,12 @@ def grown(value: float, **shown: str) -> Expected:
 
 
 def moved(value: float, **shown: str) -> Expected:
-    """It went, up or down, to the value."""
+    """A series that changes and ends at the value."""
     return Expected(f"moved to {value}", lambda values: values[0] != values[-1] == pytest.approx(value), **shown)
 
 
 def per_second(total: float, **shown: str) -> Expected:
-    """A rate that adds up to ``total``, but for scrapes that came early or late."""
+    """A rate that adds up to about ``total``: scrapes may be early or late."""
     return Expected(
         f"{total} in all, by the second",
         lambda values: math.isclose(sum(values), total, rel_tol=0.25, abs_tol=0.2),
@@ -296,8 +299,8 @@ def sign(net: float) -> str:
     return "green" if net > 0 else "red" if net < 0 else "text"
 
 
-def what_was_traded(world: World, *, instance: str = "", symbol: str = "") -> Panels:
-    """The first dashboard, for all or for a chosen instance or symbol."""
+def expected_trading(world: World, *, instance: str = "", symbol: str = "") -> Panels:
+    """The panels of the first dashboard, for all or for a chosen instance or symbol."""
     feeders = [feeder for feeder in world.feeders if instance in {"", feeder.instance}]
     trades = [trade for feeder in feeders for trade in feeder.sent if symbol in {"", trade.symbol}]
     measured = [trade for trade in trades if trade.measured]
@@ -335,8 +338,8 @@ def what_was_traded(world: World, *, instance: str = "", symbol: str = "") -> Pa
     }
 
 
-def how_it_went(world: World, *, instance: str = "") -> Panels:
-    """The second dashboard."""
+def expected_pipeline(world: World, *, instance: str = "") -> Panels:
+    """The panels of the second dashboard, for all or for a chosen instance."""
     instances = [feeder.instance for feeder in world.feeders if instance in {"", feeder.instance}]
     rounds = ROUNDS * len(instances)
     trades = [trade for feeder in world.feeders if feeder.instance in instances for trade in feeder.sent]
@@ -400,7 +403,7 @@ def how_it_went(world: World, *, instance: str = "") -> Panels:
         "Missing": {"missing": now(0, colour="green")},
         "Published and counted per second": {
             "published": per_second(ROUNDS, colour="blue"),
-            # And the one that each round tells the sidecar of.
+            # And one tracked trade of each round.
             "counted": per_second(ROUNDS + ROUNDS * len(world.feeders), colour="green"),
         },
         "Waiting by publisher": {
@@ -413,7 +416,7 @@ def how_it_went(world: World, *, instance: str = "") -> Panels:
 
 
 def delays(sidecars: int) -> dict[str, Expected]:
-    """The rows of the heat map: trades of three ages, each where it belongs and nowhere else."""
+    """The rows of the heat map: trades of three ages, each in its bucket only."""
     old = {"1.0": 7 * ROUNDS // 4, "30.0": ROUNDS // 4}
     fresh = 8 * ROUNDS * sidecars
     rows = {bound: per_second(sidecars * number) for bound, number in old.items()}
@@ -429,7 +432,7 @@ def restarts(world: World) -> set[tuple[str, int]]:
 
 
 def problems(view: View, expected: Panels) -> list[str]:
-    """What the dashboard shows otherwise than expected."""
+    """The differences between the dashboard and what is expected."""
     try:
         panels = view.panels()
         shown = {title: view.shown(panel) for title, panel in panels.items()}
@@ -448,7 +451,7 @@ def problems(view: View, expected: Panels) -> list[str]:
 
 
 def unconventional(dashboard: Json) -> list[str]:
-    """What shows the right thing for this traffic, but not for any other."""
+    """Mistakes that happen to show the right values for this traffic."""
     found = []
     for panel in dashboard["panels"]:
         for query in panel.get("targets", []):
@@ -458,15 +461,15 @@ def unconventional(dashboard: Json) -> list[str]:
             if not set(re.findall(r"\$(\w+)", query["expr"])) >= {"job", "instance"} and not OF_ALL.search(
                 query["expr"]
             ):
-                found.append(f"{panel['title']} does not ask for the chosen sidecars")
+                found.append(f"{panel['title']} does not select the chosen sidecars")
         if panel["type"] == "stat" and panel["options"]["reduceOptions"]["calcs"] != ["lastNotNull"]:
-            found.append(f"{panel['title']} is not what is known last")
+            found.append(f"{panel['title']} does not show the last value")
     return found
 
 
 EXPECTED: dict[str, Callable[..., Panels]] = {
-    "trading-telemetry": what_was_traded,
-    "telemetry-pipeline": how_it_went,
+    "trading-telemetry": expected_trading,
+    "telemetry-pipeline": expected_pipeline,
 }
 
 
@@ -477,7 +480,7 @@ def all_problems(world: World, uid: str, dashboard: Json) -> list[str]:
 
 
 @pytest.mark.parametrize("uid", DASHBOARDS)
-def test_a_dashboard_shows_what_was_sent(world: World, uid: str) -> None:
+def test_a_dashboard_shows_the_traffic(world: World, uid: str) -> None:
     assert all_problems(world, uid, DASHBOARDS[uid]) == []
 
 
@@ -492,18 +495,18 @@ def test_a_dashboard_shows_the_chosen_sidecar(world: World, uid: str) -> None:
 @pytest.mark.parametrize("symbol", ["BTC-USD", "ETH-USD"])
 def test_a_dashboard_shows_the_chosen_symbol(world: World, symbol: str) -> None:
     view = world.view(DASHBOARDS["trading-telemetry"], symbol=symbol)
-    assert problems(view, what_was_traded(world, symbol=symbol)) == []
+    assert problems(view, expected_trading(world, symbol=symbol)) == []
 
 
-def test_totals_stay_while_a_sidecar_is_away(world: World) -> None:
-    """Also in a window in which it never answered."""
+def test_totals_remain_while_a_sidecar_is_away(world: World) -> None:
+    """They remain even in a window in which the sidecar never answered."""
     away = world.feeders[1].instance
     shown = {
         uid: {title: view.shown(panel) for title, panel in view.panels().items()}
         for uid, view in ((uid, world.view_while_away(dashboard)) for uid, dashboard in DASHBOARDS.items())
     }
     traded, pipeline = shown["trading-telemetry"], shown["telemetry-pipeline"]
-    expected = what_was_traded(world) | how_it_went(world)
+    expected = expected_trading(world) | expected_pipeline(world)
     held = ("Trades", "Volume", "Turnover", "Net position", "Average size", "Symbols")
     for title in (*held, "Received", "Rejected", "Duplicates", "Lost"):
         series = {**traded, **pipeline}[title]
@@ -528,7 +531,7 @@ def the(dashboard: Json, title: str) -> Json:
 
 
 def asks(title: str, old: str, new: str) -> Mutation:
-    """Another query."""
+    """Replace a part of the panel's queries."""
 
     def mutate(dashboard: Json) -> None:
         for query in the(dashboard, title)["targets"]:
@@ -546,7 +549,7 @@ def shows(title: str, **options: Any) -> Mutation:
 
 
 def folded(dashboard: Json) -> None:
-    """The panels of the first row are seen only by those who open it."""
+    """Hide the panels of the first row until the row is opened."""
     first, second, *_ = (number for number, panel in enumerate(dashboard["panels"]) if panel["type"] == "row")
     dashboard["panels"][first].update(collapsed=True, panels=dashboard["panels"][first + 1 : second])
     del dashboard["panels"][first + 1 : second]
@@ -625,7 +628,7 @@ MUTATIONS: dict[str, tuple[str, Mutation]] = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_mutated_dashboard_is_noticed(world: World, mutation: str) -> None:
+def test_a_mistake_in_a_dashboard_is_found(world: World, mutation: str) -> None:
     uid, mutate = MUTATIONS[mutation]
     mutate(dashboard := copy.deepcopy(DASHBOARDS[uid]))
     assert dashboard != DASHBOARDS[uid]
@@ -633,7 +636,7 @@ def test_a_mutated_dashboard_is_noticed(world: World, mutation: str) -> None:
 
 
 def test_the_dashboards_are_provisioned_with_their_data_source() -> None:
-    """Grafana finds the folder and the data source where the containers have them."""
+    """Grafana finds the dashboards and the data source at their paths in the containers."""
     grafana = yaml.safe_load((ROOT / "infra/docker-compose.yml").read_text())["services"]["grafana"]
     mounts = dict(volume.split(":")[:2] for volume in grafana["volumes"])
     provider = yaml.safe_load((GRAFANA / "provisioning/dashboards/dashboards.yml").read_text())["providers"][0]
@@ -650,7 +653,7 @@ def test_the_dashboards_are_provisioned_with_their_data_source() -> None:
 def test_a_dashboard_is_complete(uid: str) -> None:
     dashboard = DASHBOARDS[uid]
     assert (dashboard["uid"], dashboard["id"], dashboard["refresh"]) == (uid, None, "5s")
-    # What Grafana 9.4 writes; later ones read it too.
+    # The version that Grafana 9.4 writes; later versions of Grafana read it too.
     assert dashboard["schemaVersion"] <= 38
     assert {link["url"] for link in dashboard["links"]} == {f"/d/{other}" for other in DASHBOARDS if other != uid}
     assert all(link["includeVars"] and link["keepTime"] for link in dashboard["links"])
@@ -677,7 +680,7 @@ def test_the_panels_fill_the_grid_from_left_to_right_and_top_to_bottom(uid: str)
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows(panel: Json) -> None:
+def test_a_panel_has_a_description(panel: Json) -> None:
     assert panel["type"] in {"stat", "timeseries", "heatmap", "table"}, "a panel that Grafana 9.4 may not have"
     assert panel["description"].endswith(".")
     sources = (panel["datasource"], *(query["datasource"] for query in panel["targets"]))
@@ -687,7 +690,7 @@ def test_a_panel_says_what_it_shows(panel: Json) -> None:
 @pytest.mark.parametrize(
     "panel", [panel for panel in PANELS if re.search("latency|Commit time|Average price", str(panel.id))]
 )
-def test_what_spans_magnitudes_is_on_a_logarithmic_scale(panel: Json) -> None:
+def test_values_of_several_magnitudes_have_a_logarithmic_scale(panel: Json) -> None:
     if panel["type"] == "timeseries":
         assert panel["fieldConfig"]["defaults"]["custom"]["scaleDistribution"] == {"type": "log", "log": 10}
         assert "min" not in panel["fieldConfig"]["defaults"], "0 has no logarithm"

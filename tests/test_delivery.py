@@ -1,4 +1,4 @@
-"""Counted once or lost, and nothing else: journal and ledger over a channel that loses, repeats and reorders."""
+"""Each trade is counted once or reported lost: journal and ledger over a channel that loses, repeats and reorders."""
 
 import copy
 import shutil
@@ -21,12 +21,12 @@ from trading_app.window import Window
 # Two trades a segment.
 CAPACITY = 16
 indices = st.integers(0, 100)
-# A frame of one trade, or of all that the segment has.
+# A frame of one trade, or of all trades of a segment.
 sizes = st.sampled_from([1, 65_536])
 
 
 class RecordingLedger(Ledger):
-    """A ledger that remembers which trades it has counted, and how often."""
+    """A ledger that records how often it has counted each trade."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class RecordingLedger(Ledger):
 class Delivery(RuleBasedStateMachine):
     """Everything that can happen between a publisher and a sidecar, one step at a time.
 
-    The sidecar may die, and comes back as it was last committed. The publisher may die, and finds its outbox. A
-    committed cursor may be told late. Either the state file or the publisher may be lost in one run, not both: nobody
-    can know what a dead publisher had delivered to a deleted state file.
+    The sidecar may be killed, and restarts from its last commit. The publisher may be killed, and restarts from its
+    outbox. The answer with a committed cursor may arrive late. One run loses either the state file or the publisher,
+    not both: nobody can know what a killed publisher had delivered to a deleted state file.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Delivery(RuleBasedStateMachine):
         self.window = Window(self.journal)
 
     def teardown(self) -> None:
-        self.publish(1)  # a sidecar that has forgotten a session learns of it with the session's next trade
+        self.publish(1)  # a sidecar without a session learns of it from the session's next trade
         self.channel.clear()
         self.commit()
         while not self.journal.is_idle:
@@ -89,11 +89,11 @@ class Delivery(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     @invariant()
-    def nothing_counts_twice(self) -> None:
+    def no_trade_is_counted_twice(self) -> None:
         assert max(self.ledger.counted.values(), default=0) <= 1
 
     @invariant()
-    def the_journal_keeps_its_bounds(self) -> None:
+    def the_journal_stays_within_its_capacity(self) -> None:
         assert self.journal.pending <= CAPACITY
 
     @rule(count=st.integers(1, 9))
@@ -115,7 +115,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(index=indices)
     def deliver(self, index: int) -> None:
-        """Any frame that is under way arrives, the oldest or not."""
+        """Any frame in the channel arrives, not only the oldest."""
         if self.channel:
             self.ledger.apply(decode(self.channel.pop(index % len(self.channel))), 100.0)
 
@@ -159,7 +159,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(index=indices, rewinds=st.booleans())
     def answer(self, index: int, rewinds: Any) -> None:
-        """Any answer that is under way arrives; the publisher may take it for a reason to send again."""
+        """Any pending answer arrives; the publisher may send again because of it."""
         if self.answers:
             session, next_seq = self.answers.pop(index % len(self.answers))
             self.journal.commit(session, next_seq)

@@ -1,8 +1,9 @@
-"""What bin/dev runs once the workspace is set up: the programs, and as much of the stack as the machine can run."""
+"""bin/dev after setup: it runs the programs, and as much of the stack as the machine supports."""
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -14,9 +15,10 @@ from harness.stack import ROOT, Honcho, Workspace, eventually, get, is_gone, too
 
 type Start = Callable[..., Honcho]
 
-# Programs that start at once, for what does not depend on theirs.
+# Substitutes that start at once, for tests that do not depend on the real programs.
 QUICK = "\n".join(f"{name}: echo {name} is up; exec sleep 600" for name in ("sidecar", "ui", "api"))
-# Answers as Docker does, and writes down what it was asked.
+COMMANDS = ["cat", "sh", "sleep", "tail", "touch"]
+# A substitute for the Docker client: it records each call.
 DOCKER = """
 echo "$*" >> asked
 case "$*" in
@@ -28,7 +30,7 @@ esac
 
 @pytest.fixture
 def dev(workspace: Workspace, honcho: Start) -> Start:
-    """Starts what bin/dev runs last."""
+    """Starts the program that bin/dev runs after setup."""
 
     def start(*options: str, path: str = "") -> Honcho:
         return honcho(command=[sys.executable, str(workspace.folder / "bin/dev.py"), *options], path=path)
@@ -38,31 +40,31 @@ def dev(workspace: Workspace, honcho: Start) -> Start:
 
 @pytest.fixture
 def quick(workspace: Workspace, dev: Start) -> Start:
-    """The same, with programs that start at once."""
+    """Starts the same program, with substitutes for the programs of the Procfile."""
     (workspace.folder / "Procfile").write_text(QUICK)
     return dev
 
 
-def quick_ones_are_up(stack: Honcho) -> bool:
+def quick_programs_are_up(stack: Honcho) -> bool:
     return all(f"{name} is up" in stack.output for name in ("sidecar", "ui", "api"))
 
 
-def tools(folder: Path, *without: str, **scripts: str) -> str:
-    """A PATH with everything of this machine but the tools named, and with scripts of the names given."""
+def tools(folder: Path, *programs: str, **scripts: str) -> str:
+    """A PATH with the commands that shell scripts use, the named programs, and scripts of the given names."""
     folder.mkdir()
     for name, text in scripts.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
-    for directory in os.environ["PATH"].split(":"):
-        for program in Path(directory).glob("*"):
-            if program.name not in without and not (folder / program.name).exists():
-                (folder / program.name).symlink_to(program)
+    for name in *COMMANDS, *programs:
+        program = shutil.which(name)
+        assert program, name
+        (folder / name).symlink_to(program)
     return str(folder)
 
 
 def without_docker(folder: Path) -> str:
     tool("prometheus", "apt-get install prometheus")
-    return tools(folder, "docker")
+    return tools(folder, "prometheus")
 
 
 def all_are_up(workspace: Workspace) -> bool:
@@ -70,7 +72,7 @@ def all_are_up(workspace: Workspace) -> bool:
 
 
 def targets(workspace: Workspace) -> list[dict[str, str]]:
-    """What Prometheus scrapes; nothing while it does not answer."""
+    """The active targets of Prometheus; none while it does not answer."""
     answer = get(f"http://127.0.0.1:{workspace.prometheus_port}/api/v1/targets?state=active")
     found: list[dict[str, str]] = json.loads(answer)["data"]["activeTargets"] if answer else []
     return found
@@ -78,7 +80,7 @@ def targets(workspace: Workspace) -> list[dict[str, str]]:
 
 def nothing_is_left(workspace: Workspace, stack: Honcho) -> bool:
     ports = (workspace.sidecar_port, workspace.ui_port, workspace.api_port, workspace.prometheus_port)
-    return eventually(lambda: all(map(is_gone, stack.groups)) and not any(map(listens, ports)), timeout=5)
+    return eventually(lambda: all(map(is_gone, stack.groups)) and not any(map(listens, ports)))
 
 
 def listens(port: int) -> bool:
@@ -96,6 +98,7 @@ def test_without_docker_a_prometheus_on_the_path_scrapes_the_programs(
     rules = get(f"http://127.0.0.1:{workspace.prometheus_port}/api/v1/rules")
     assert "SidecarDown" in rules
     assert f"Prometheus at http://127.0.0.1:{workspace.prometheus_port}" in stack.output
+    assert "URL:" not in stack.output, "Streamlit asks other machines for its public address"
     assert stack.ctrl_c() == 130
     assert nothing_is_left(workspace, stack), stack.output
     assert (workspace.folder / ".data/prometheus/wal").exists()
@@ -108,19 +111,30 @@ def test_without_docker_a_prometheus_on_the_path_scrapes_the_programs(
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
-def test_it_leaves_nothing_however_it_is_ended(
+def test_sigterm_and_a_closed_terminal_end_everything(
     workspace: Workspace, quick: Start, tmp_path: Path, end: signal.Signals
 ) -> None:
-    """A closed terminal hangs up."""
+    """A closed terminal sends SIGHUP."""
     stack = quick(path=without_docker(tmp_path / "tools"))
-    assert eventually(lambda: quick_ones_are_up(stack) and listens(workspace.prometheus_port)), stack.output
+    assert eventually(lambda: quick_programs_are_up(stack) and listens(workspace.prometheus_port)), stack.output
     assert stack.stop(end) == 128 + signal.SIGTERM
     assert nothing_is_left(workspace, stack), stack.output
 
 
-def test_no_stack_leaves_the_stack_alone(workspace: Workspace, quick: Start, tmp_path: Path) -> None:
+def test_ctrl_c_while_the_programs_start_ends_all_of_them(workspace: Workspace, dev: Start) -> None:
+    programs = [f"program{number}: exec sleep 600" for number in range(30)]
+    (workspace.folder / "Procfile").write_text("\n".join(["first: touch first; exec sleep 600", *programs]))
+    stack = dev("--no-stack")
+    assert eventually((workspace.folder / "first").exists, longest_pause=0.01), stack.output
+    assert stack.ctrl_c() == 130
+    assert len(stack.groups) == 31
+    assert nothing_is_left(workspace, stack), stack.output
+    assert "Traceback" not in stack.output
+
+
+def test_no_stack_starts_neither_docker_nor_prometheus(workspace: Workspace, quick: Start, tmp_path: Path) -> None:
     stack = quick("--no-stack", path=tools(tmp_path / "tools", docker="touch asked"))
-    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    assert eventually(lambda: quick_programs_are_up(stack)), stack.output
     assert len(stack.groups) == 3
     assert not (workspace.folder / "asked").exists()
     assert not listens(workspace.prometheus_port)
@@ -136,11 +150,10 @@ def test_no_stack_leaves_the_stack_alone(workspace: Workspace, quick: Start, tmp
         ({"brew": ""}, "brew install prometheus"),
     ],
 )
-def test_with_neither_one_line_says_what_would_help(
+def test_without_docker_and_prometheus_one_line_says_what_to_install(
     quick: Start, tmp_path: Path, scripts: dict[str, str], command: str
 ) -> None:
-    without = {"docker", "prometheus", "apt-get", "brew"}
-    stack = quick(path=tools(tmp_path / "tools", *without, **scripts))
+    stack = quick(path=tools(tmp_path / "tools", **scripts))
     assert eventually(lambda: "stack" in stack.output), stack.output
     (line,) = re.findall(r"^  stack .*", stack.output, re.MULTILINE)
     assert line.endswith(command)
@@ -148,7 +161,9 @@ def test_with_neither_one_line_says_what_would_help(
     stack.ctrl_c()
 
 
-def test_a_port_that_another_prometheus_has_is_left_to_it(workspace: Workspace, quick: Start, tmp_path: Path) -> None:
+def test_no_prometheus_starts_where_another_program_has_its_port(
+    workspace: Workspace, quick: Start, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", workspace.prometheus_port)):
         stack = quick(path=without_docker(tmp_path / "tools"))
         assert eventually(lambda: len(stack.groups) == 3), stack.output
@@ -157,7 +172,7 @@ def test_a_port_that_another_prometheus_has_is_left_to_it(workspace: Workspace, 
 
 
 class Docker:
-    """A stand-in for the client of an engine that runs."""
+    """A substitute for the Docker client, whose engine runs."""
 
     def __init__(self, workspace: Workspace, folder: Path) -> None:
         self._folder = workspace.folder
@@ -185,7 +200,7 @@ def test_with_docker_the_programs_do_not_wait_for_the_images(
     workspace: Workspace, quick: Start, docker: Docker
 ) -> None:
     stack = quick(path=docker.path)
-    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    assert eventually(lambda: quick_programs_are_up(stack)), stack.output
     assert "Pulling" in stack.output
     assert not listens(workspace.prometheus_port)
     docker.pulled(0)
@@ -196,7 +211,9 @@ def test_with_docker_the_programs_do_not_wait_for_the_images(
     assert nothing_is_left(workspace, stack)
 
 
-def test_images_that_are_still_being_pulled_are_given_up(workspace: Workspace, quick: Start, docker: Docker) -> None:
+def test_ctrl_c_while_images_are_pulled_stops_the_containers(
+    workspace: Workspace, quick: Start, docker: Docker
+) -> None:
     stack = quick(path=docker.path)
     assert eventually(lambda: "Pulling" in stack.output), stack.output
     stack.ctrl_c()
@@ -204,15 +221,15 @@ def test_images_that_are_still_being_pulled_are_given_up(workspace: Workspace, q
     assert nothing_is_left(workspace, stack)
 
 
-def test_a_stack_that_does_not_start_leaves_the_programs_running(quick: Start, docker: Docker) -> None:
+def test_the_programs_keep_running_when_the_stack_does_not_start(quick: Start, docker: Docker) -> None:
     docker.pulled(1)
     stack = quick(path=docker.path)
     assert eventually(lambda: "did not start; the programs go on" in stack.output), stack.output
-    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    assert eventually(lambda: quick_programs_are_up(stack)), stack.output
     stack.ctrl_c()
 
 
-def test_a_stack_that_ran_before_stays(quick: Start, docker: Docker) -> None:
+def test_a_stack_that_was_already_running_keeps_running(quick: Start, docker: Docker) -> None:
     docker.running("3c1f\n")
     stack = quick(path=docker.path)
     assert eventually(lambda: len(stack.groups) == 3), stack.output
@@ -221,7 +238,7 @@ def test_a_stack_that_ran_before_stays(quick: Start, docker: Docker) -> None:
     assert not {"compose up --detach --wait", "compose down"} & set(docker.asked)
 
 
-def test_the_programs_are_not_started_in_containers_as_well(workspace: Workspace, quick: Start, docker: Docker) -> None:
+def test_the_programs_do_not_also_start_in_containers(workspace: Workspace, quick: Start, docker: Docker) -> None:
     env = workspace.folder / ".env"
     programs = "infra/docker-compose.yml:infra/docker-compose.programs.yml"
     env.write_text(env.read_text().replace("infra/docker-compose.yml", programs))
@@ -235,9 +252,9 @@ def test_the_programs_are_not_started_in_containers_as_well(workspace: Workspace
     assert set(files[2:]) == {"infra/docker-compose.yml"}
 
 
-def test_a_program_that_is_killed_is_named_last(workspace: Workspace, quick: Start) -> None:
+def test_the_last_lines_name_a_program_that_was_killed(workspace: Workspace, quick: Start) -> None:
     stack = quick("--no-stack")
-    assert eventually(lambda: quick_ones_are_up(stack)), stack.output
+    assert eventually(lambda: quick_programs_are_up(stack)), stack.output
     (api,) = re.findall(r"api\.1 started \(pid=(\d+)\)", stack.output)
     os.killpg(int(api), signal.SIGKILL)
     assert stack.wait() == 128 + signal.SIGKILL
@@ -246,7 +263,7 @@ def test_a_program_that_is_killed_is_named_last(workspace: Workspace, quick: Sta
     assert nothing_is_left(workspace, stack)
 
 
-def test_a_program_that_cannot_start_says_why_last(workspace: Workspace, dev: Start) -> None:
+def test_the_last_lines_say_why_a_program_cannot_start(workspace: Workspace, dev: Start) -> None:
     with socket.create_server(("127.0.0.1", workspace.api_port)):
         stack = dev("--no-stack")
         assert stack.wait() == 1
@@ -256,7 +273,7 @@ def test_a_program_that_cannot_start_says_why_last(workspace: Workspace, dev: St
     assert nothing_is_left(workspace, stack)
 
 
-def test_a_prometheus_that_cannot_start_says_how_to_do_without(
+def test_the_last_lines_say_how_to_run_without_a_prometheus_that_cannot_start(
     workspace: Workspace, quick: Start, tmp_path: Path
 ) -> None:
     configuration = workspace.folder / "infra/prometheus/prometheus.yml"
@@ -267,9 +284,3 @@ def test_a_prometheus_that_cannot_start_says_how_to_do_without(
     assert verdict.startswith("prometheus ended with exit status 2")
     assert "bin/dev --no-stack does without it" in verdict
     assert "mistake" in verdict
-
-
-def test_streamlit_asks_nobody_for_an_address_to_print(workspace: Workspace, honcho: Start) -> None:
-    stack = honcho("sidecar", "ui")
-    assert eventually(lambda: "startup complete" in stack.output and workspace.page_is_up()), stack.output
-    assert "URL:" not in stack.output

@@ -1,4 +1,4 @@
-"""The API's documentation, in a browser that reaches nothing but this machine."""
+"""The API's documentation in a browser without access to other machines."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ from playwright.sync_api import Browser, Route, expect
 type Start = Callable[..., Honcho]
 
 
-def test_it_needs_no_network(workspace: Workspace, honcho: Start, browser: Browser) -> None:
+def test_the_api_documentation_needs_no_network(workspace: Workspace, honcho: Start, browser: Browser) -> None:
     honcho("api")
     assert eventually(workspace.api_is_up, 90)
     context = browser.new_context()
-    asked_for: list[str] = []
+    blocked: list[str] = []
 
     def only_here(route: Route) -> None:
         if route.request.url.startswith(workspace.api):
             route.continue_()
         else:
-            asked_for.append(route.request.url)
+            blocked.append(route.request.url)
             route.abort()
 
     context.route("**/*", only_here)
@@ -26,4 +26,4 @@ def test_it_needs_no_network(workspace: Workspace, honcho: Start, browser: Brows
     page.goto(f"{workspace.api}/docs")
     expect(page.get_by_text("/trade/{side}")).to_be_visible(timeout=20_000)
     context.close()
-    assert asked_for == []
+    assert blocked == []

@@ -1,7 +1,7 @@
 """The two ready-made environments: the dev container and the Nix flake.
 
-No image can be had where tests run, and no nixpkgs. So what the dev container runs is run here, in its mounts, and the
-flake is evaluated and built with a stand-in for nixpkgs that has the tools of this machine.
+Tests have access to neither images nor nixpkgs. They run the commands of the dev container on this machine, in its
+mounts. They evaluate and build the flake with a substitute for nixpkgs that provides the tools of this machine.
 """
 
 import json
@@ -19,7 +19,7 @@ from honcho.environ import parse
 CONTAINER = ROOT / ".devcontainer"
 SYSTEMS = ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"]
 
-# Has what flake.nix takes of nixpkgs, and nothing else. A package holds this machine's program or library of its name.
+# Only the parts of nixpkgs that flake.nix uses. A package contains this machine's program or library of its name.
 NIXPKGS = """
 {
   outputs = _: rec {
@@ -65,7 +65,7 @@ NIXPKGS = """
 
 @pytest.fixture(scope="module")
 def devcontainer() -> dict[str, Any]:
-    """Without comments, so that whatever reads JSON reads it."""
+    """The configuration. It is plain JSON, without comments, so that every JSON parser can read it."""
     config: dict[str, Any] = json.loads((CONTAINER / "devcontainer.json").read_text())
     return config
 
@@ -81,7 +81,7 @@ def test_the_dev_container_forwards_the_port_of_every_program(devcontainer: dict
 def test_the_dev_container_and_the_host_share_neither_packages_nor_state(
     devcontainer: dict[str, Any], workspace: Workspace, tmp_path: Path
 ) -> None:
-    """What a container does when it is made, with its volumes, on the host's folder under another path."""
+    """The create command runs with the container's volumes, on the host's folder at another path."""
     if os.geteuid():
         pytest.skip("only root can mount")
     host = workspace.folder
@@ -127,7 +127,7 @@ UP = "compose up --detach --wait"
     ],
     ids=["docker answers after a while", "an image cannot be pulled", "docker never answers"],
 )
-def test_the_dev_container_is_of_use_whatever_docker_does(
+def test_the_dev_container_starts_even_when_docker_fails(
     devcontainer: dict[str, Any], tmp_path: Path, docker: str, asked: list[str], said: str
 ) -> None:
     script(tmp_path / "docker", f'echo "$*" >>asked\n{docker}')
@@ -151,11 +151,11 @@ def script(path: Path, text: str) -> None:
 
 
 class Nix:
-    """Nix with a store and a home of its own, and the flake in a copy of the sources."""
+    """Nix with its own store and home, and the flake in a copy of the sources."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # Not everyone needs it: nothing of the programs depends on Nix.
+        # Nix is optional: no program depends on it.
         program = tool("nix", "apt-get install nix-bin")
         options = ["--offline", "--option", "sandbox", "false", "--option", "build-users-group", ""]
         self._nix = [program, "--extra-experimental-features", "nix-command flakes", *options]
@@ -170,7 +170,7 @@ class Nix:
         (folder / "home").mkdir()
 
     def __call__(self, *arguments: str, fragment: str = "", stub: bool = True) -> str:
-        """The answer, with the stand-in for the nixpkgs that would have to be fetched."""
+        """Run a command with the substitute for nixpkgs, and return its output."""
         ran = self.run(*arguments, fragment=fragment, stub=stub)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
@@ -207,14 +207,14 @@ def nix(tmp_path_factory: pytest.TempPathFactory) -> Nix:
     return Nix(tmp_path_factory.mktemp("nix"))
 
 
-def test_nix_flake_check_runs_what_needs_no_network(nix: Nix) -> None:
+def test_nix_flake_check_passes_without_a_network(nix: Nix) -> None:
     tool("promtool", "apt-get install prometheus")
     tool("shellcheck", "apt-get install shellcheck")
     nix("flake", "check")
 
 
-def test_nix_takes_the_lock_as_it_is(nix: Nix) -> None:
-    """Of a lock that did not fit, Nix would have to fetch anew."""
+def test_nix_accepts_the_lock_unchanged(nix: Nix) -> None:
+    """If the lock did not match the flake, Nix would have to fetch."""
     locks = json.loads(nix("flake", "metadata", "--json", "--no-update-lock-file", stub=False))["locks"]
     assert locks == json.loads((ROOT / "flake.lock").read_text())
 
@@ -229,7 +229,7 @@ def test_the_nix_shell_has_the_tools_on_every_system(nix: Nix) -> None:
 
 
 def enter(shell: dict[str, Any], folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """What ``nix develop -c`` does, with this machine's tools."""
+    """Run a command as ``nix develop -c`` does, with this machine's tools."""
     uv = Path(tool("uv", "bin/setup installs it into .tools/uv")).parent
     active = str(Path(sys.executable).parent)
     path = [entry for entry in os.environ["PATH"].split(":") if entry != active]
@@ -249,10 +249,10 @@ def enter(shell: dict[str, Any], folder: Path, command: str) -> subprocess.Compl
     )
 
 
-def test_in_the_nix_shell_honcho_start_has_its_programs_at_once(nix: Nix, workspace: Workspace) -> None:
+def test_the_nix_shell_puts_the_programs_of_honcho_start_on_the_path(nix: Nix, workspace: Workspace) -> None:
     venv = workspace.folder / ".venv"
     (venv / "bin").mkdir(parents=True)
-    # Made outside the Nix shell, and good enough for bin/setup.
+    # An environment made outside the Nix shell that bin/setup accepts.
     (venv / "bin/activate").write_text(f"VIRTUAL_ENV={venv}\n")
     (venv / "pyvenv.cfg").write_text("home = /nowhere/bin\n")
     script(venv / "bin/python", "")
@@ -263,7 +263,7 @@ def test_in_the_nix_shell_honcho_start_has_its_programs_at_once(nix: Nix, worksp
     assert f"home = {sys.base_prefix}/bin" in (venv / "pyvenv.cfg").read_text()
 
 
-def test_a_failed_setup_leaves_a_nix_shell_and_a_clear_line(nix: Nix, workspace: Workspace) -> None:
+def test_a_failed_setup_prints_a_clear_line_and_keeps_the_nix_shell(nix: Nix, workspace: Workspace) -> None:
     script(workspace.folder / "bin/setup", "exit 1")
     entered = enter(nix.shells()["x86_64-linux"], workspace.folder, "echo here")
     assert entered.stdout == "here\n"
@@ -278,8 +278,8 @@ print(subprocess.run("echo ${LD_LIBRARY_PATH-unset}", shell=True, capture_output
 """
 
 
-def test_nix_run_starts_the_loop_and_only_python_gets_libraries(nix: Nix) -> None:
-    """Without Nix's own libstdc++ the wheels would not load on NixOS; in LD_LIBRARY_PATH every program would get it."""
+def test_nix_run_starts_the_loop_and_gives_libraries_to_python_only(nix: Nix) -> None:
+    """On NixOS the wheels load only with Nix's libstdc++; LD_LIBRARY_PATH would give it to every program."""
     tool("cc", "apt-get install gcc")
     folder = nix.workspace.folder
     script(folder / "bin/dev", 'echo "bin/dev $*"')
@@ -297,7 +297,7 @@ def path_with_uv() -> str:
     return f"{os.environ['PATH']}:{Path(tool('uv', 'bin/setup installs it into .tools/uv')).parent}"
 
 
-def test_nix_run_elsewhere_says_what_to_do(nix: Nix, tmp_path: Path) -> None:
+def test_nix_run_outside_the_repository_says_what_to_do(nix: Nix, tmp_path: Path) -> None:
     ran = nix.run("run", cwd=tmp_path)
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1].endswith("Clone it, and run nix run there.")

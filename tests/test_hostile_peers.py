@@ -1,4 +1,4 @@
-"""What one peer, or one wrong address, can do to a real sidecar and its publishers."""
+"""The harm that one peer, or one wrong address, can do to a real sidecar and its publishers is limited."""
 
 import json
 import time
@@ -17,7 +17,7 @@ type Start = Callable[[], Sidecar]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts sidecars, each in a folder of its own."""
+    """Starts sidecars, each in its own folder."""
     sidecars: list[Sidecar] = []
 
     def start_one() -> Sidecar:
@@ -37,7 +37,7 @@ def counted(sidecar: Sidecar) -> float:
     return sum(value for name, value in sidecar.samples().items() if name.startswith("trades_total"))
 
 
-def test_a_forged_gap_fill_costs_its_victim_no_trade(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_forged_gap_fill_loses_no_trade_of_its_victim(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     sidecar = start()
     with (
         TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher,
@@ -58,7 +58,7 @@ def test_a_forged_gap_fill_costs_its_victim_no_trade(start: Start, caplog: pytes
     assert lost + 1 > lost
 
 
-def test_trades_to_one_sidecar_and_questions_to_another_do_not_flood_it(
+def test_trades_to_one_sidecar_and_questions_to_another_do_not_flood_the_first(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = start(), start()
@@ -66,7 +66,7 @@ def test_trades_to_one_sidecar_and_questions_to_another_do_not_flood_it(
     for _ in range(1000):
         publisher.publish("buy")
     assert eventually(lambda: one.samples()["sidecar_trades_duplicate_total"] > 0)
-    time.sleep(5)  # what is bounded is a rate
+    time.sleep(5)  # the limit is a rate
     assert one.samples()["sidecar_trades_duplicate_total"] <= 3000
     assert counted(one) == 1000
     publisher.close(0)

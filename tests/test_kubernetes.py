@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: rendered, held against schemas, and their pod run as processes. No cluster is needed."""
+"""The Kubernetes manifests: rendered, validated, and their pod run as processes. No cluster is needed."""
 
 import base64
 import copy
@@ -55,13 +55,13 @@ def containers(resources: Resources) -> Resources:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kubernetes_takes_every_resource(rendered: dict[str, Resources], overlay: str) -> None:
+def test_kubernetes_accepts_every_resource(rendered: dict[str, Resources], overlay: str) -> None:
     for resource in rendered[overlay]:
         if resource["apiVersion"] != OPERATOR:
             kubernetes_validate.validate(resource, "1.37", strict=True)
 
 
-def test_kubernetes_would_refuse_a_mistake(rendered: dict[str, Resources]) -> None:
+def test_kubernetes_refuses_a_mistake(rendered: dict[str, Resources]) -> None:
     mistaken = copy.deepcopy(only(rendered["base"], "StatefulSet"))
     mistaken["spec"]["template"]["spec"]["initContainers"][0]["restartPolice"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -70,7 +70,7 @@ def test_kubernetes_would_refuse_a_mistake(rendered: dict[str, Resources]) -> No
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Resources], str]:
-    """Says what is wrong with resources of the Prometheus operator; nothing if nothing is."""
+    """Validates resources of the Prometheus operator; returns the errors, or an empty string."""
     node, npm = tool("node", "apt-get install nodejs"), tool("npm", "apt-get install npm")
     folder = tmp_path_factory.mktemp("operator") / "kubernetes"
     shutil.copytree(ROOT / "tests/kubernetes", folder, ignore=shutil.ignore_patterns("node_modules"))
@@ -86,7 +86,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Resources], 
     return validate
 
 
-def test_the_operator_takes_its_resources_and_would_refuse_a_mistake(
+def test_the_operator_accepts_its_resources_and_refuses_a_mistake(
     rendered: dict[str, Resources], operator: Callable[[Resources], str]
 ) -> None:
     ours = [resource for resource in rendered["base"] if resource["apiVersion"] == OPERATOR]
@@ -104,7 +104,7 @@ def test_the_operator_takes_its_resources_and_would_refuse_a_mistake(
         assert kind in operator([broken])
 
 
-def test_the_rules_are_those_of_the_prometheus_in_compose(rendered: dict[str, Resources], workspace: Workspace) -> None:
+def test_the_rules_equal_those_of_prometheus_in_compose(rendered: dict[str, Resources], workspace: Workspace) -> None:
     subprocess.run(["bin/prometheus-rule"], cwd=workspace.folder, check=True)
     generated = Path("infra/kubernetes/base/prometheus-rule.yaml")
     current = (ROOT / generated).read_text() == (workspace.folder / generated).read_text()
@@ -112,22 +112,22 @@ def test_the_rules_are_those_of_the_prometheus_in_compose(rendered: dict[str, Re
     files = sorted((INFRA / "prometheus/rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
     assert yaml.safe_load((ROOT / generated).read_text())["spec"]["groups"] == groups
-    # Kustomize writes folded expressions anew, with empty lines.
-    assert words(only(rendered["base"], "PrometheusRule")["spec"]["groups"]) == words(groups)
+    # Kustomize reformats folded expressions, with empty lines.
+    assert canonical(only(rendered["base"], "PrometheusRule")["spec"]["groups"]) == canonical(groups)
 
 
-def words(groups: Resources) -> list[str]:
+def canonical(groups: Resources) -> list[str]:
     return json.dumps(groups, sort_keys=True).replace("\\n", " ").split()
 
 
-def test_the_dashboards_are_those_of_the_grafana_in_compose(rendered: dict[str, Resources]) -> None:
+def test_the_dashboards_equal_those_of_grafana_in_compose(rendered: dict[str, Resources]) -> None:
     maps = [resource for resource in rendered["base"] if resource["kind"] == "ConfigMap"]
     assert all(config["metadata"]["labels"]["grafana_dashboard"] == "1" for config in maps)
     shown = {name: text for config in maps for name, text in config["data"].items()}
     assert shown == {file.name: file.read_text() for file in (INFRA / "grafana/dashboards").glob("*.json")}
 
 
-def test_prometheus_scrapes_both_jobs_by_their_names(rendered: dict[str, Resources]) -> None:
+def test_prometheus_scrapes_both_jobs_under_their_names(rendered: dict[str, Resources]) -> None:
     ports = {
         port["name"]: port["containerPort"] for container in containers(rendered["base"]) for port in container["ports"]
     }
@@ -138,7 +138,7 @@ def test_prometheus_scrapes_both_jobs_by_their_names(rendered: dict[str, Resourc
     assert scraped == {"metrics-sidecar": 8001, "trading-app": 8000}
 
 
-def test_only_prometheus_gets_in(rendered: dict[str, Resources]) -> None:
+def test_only_prometheus_may_connect(rendered: dict[str, Resources]) -> None:
     prometheus = [
         {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
@@ -158,7 +158,7 @@ def test_only_prometheus_gets_in(rendered: dict[str, Resources]) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["base", "dev"])
-def test_trades_stay_within_the_pod(rendered: dict[str, Resources], overlay: str) -> None:
+def test_trades_never_leave_the_pod(rendered: dict[str, Resources], overlay: str) -> None:
     for container in containers(rendered[overlay]):
         for entry in container["env"]:
             if entry["name"] in {"SIDECAR_ZMQ_BIND", "WEBAPP_ZMQ_ADDR", "WEBAPP_SIDECAR_URL"}:
@@ -179,10 +179,10 @@ def test_every_container_is_restricted(rendered: dict[str, Resources], overlay: 
         assert container["resources"]["limits"]["memory"] == "256Mi"
 
 
-def test_the_documented_secrets_are_the_keys_that_the_pod_of_curve_needs(
+def test_the_documented_secrets_contain_the_keys_that_the_curve_pod_needs(
     rendered: dict[str, Resources], tmp_path: Path
 ) -> None:
-    """The commands of docs/scaling.md, and what Kubernetes mounts of their secrets."""
+    """The commands of docs/scaling.md make the secrets; their keys are mounted as Kubernetes does it."""
     make_keys(tmp_path, "api", "bot-1")
     commands = re.findall(r"^kubectl create secret .*", (ROOT / "docs/scaling.md").read_text(), re.MULTILINE)
     secrets = {}
@@ -213,9 +213,19 @@ def mount(data: dict[str, str], items: list[dict[str, str]] | None, folder: Path
         path.chmod(0o440)
 
 
-@pytest.fixture(params=["base", "dev"])
-def pod(request: pytest.FixtureRequest, rendered: dict[str, Resources], tmp_path: Path) -> Iterator[Pod]:
-    running = Pod(only(rendered[request.param], "StatefulSet")["spec"]["template"]["spec"], tmp_path)
+def test_dev_adds_the_page_to_the_containers_of_base(rendered: dict[str, Resources]) -> None:
+    base, dev = (
+        {container["name"]: {**container, "image": ""} for container in containers(rendered[overlay])}
+        for overlay in ("base", "dev")
+    )
+    assert base.items() < dev.items()
+    assert dev.keys() - base.keys() == {"trading-app"}
+
+
+@pytest.fixture
+def pod(rendered: dict[str, Resources], tmp_path: Path) -> Iterator[Pod]:
+    """The pod of dev, which has all containers."""
+    running = Pod(only(rendered["dev"], "StatefulSet")["spec"]["template"]["spec"], tmp_path)
     yield running
     running.kill()
 
@@ -231,8 +241,8 @@ def buy(pod: Pod) -> None:
         pass
 
 
-def test_the_application_stops_first_and_what_it_flushes_is_counted(pod: Pod) -> None:
-    """The sidecar does not take a trade before the application is told to stop, and has all when it has stopped."""
+def test_the_application_stops_first_and_the_trades_it_flushes_are_counted(pod: Pod) -> None:
+    """The sidecar is frozen until the application is told to stop, and has counted every trade when it has stopped."""
     pod.start()
     (sidecar,) = pod.sidecars
     sidecar.send(signal.SIGSTOP)

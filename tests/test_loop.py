@@ -1,4 +1,4 @@
-"""The loop on real parts: from a click in the browser to a number in Prometheus."""
+"""The loop on real programs: from a click in the browser to a number in Prometheus."""
 
 import re
 import time
@@ -20,7 +20,7 @@ def set_quantity(page: Page, quantity: str) -> None:
 
 
 def click(page: Page, side: str) -> float:
-    """Click, and tell when."""
+    """Click, and return the Unix time of the click."""
     clicked = time.time()
     page.get_by_role("button", name=side).click()
     return clicked
@@ -33,12 +33,14 @@ def shows_total(page: Page, name: str, value: str) -> None:
 
 
 def first_seen(prometheus: Prometheus, series: str, value: float) -> float:
-    """When Prometheus scraped the value first, in Unix seconds."""
+    """The Unix time of the first scrape with the value."""
     assert eventually(lambda: prometheus.value(series) == value), (series, prometheus.value(series))
     return min(at for at, seen in prometheus.samples(series) if seen == value)
 
 
-def test_from_a_click_to_a_number_in_prometheus(honcho: Start, prometheus: Prometheus, page: Open) -> None:
+def test_a_click_on_the_page_is_a_number_in_prometheus_after_one_scrape(
+    honcho: Start, prometheus: Prometheus, page: Open
+) -> None:
     honcho()
     desk = page()
     assert eventually(lambda: prometheus.value('sum(trades_total{side="buy"})') == 0)
@@ -67,7 +69,7 @@ def test_from_a_click_to_a_number_in_prometheus(honcho: Start, prometheus: Prome
     assert prometheus.value("sidecar_trades_duplicate_total") == 0
 
 
-def test_a_form_posted_to_the_api_comes_back_to_the_page_and_counts(workspace: Workspace, honcho: Start) -> None:
+def test_a_form_posted_to_the_api_is_counted_and_returns_to_the_page(workspace: Workspace, honcho: Start) -> None:
     honcho()
     assert eventually(workspace.api_is_up)
     assert eventually(workspace.page_is_up)
@@ -76,10 +78,10 @@ def test_a_form_posted_to_the_api_comes_back_to_the_page_and_counts(workspace: W
     assert eventually(lambda: 'volume_total{side="sell"} 2.5' in get(workspace.metrics))
 
 
-def test_prometheus_reconciles_what_page_and_api_published_with_what_was_counted(
+def test_prometheus_reconciles_published_trades_with_counted_trades(
     workspace: Workspace, honcho: Start, prometheus: Prometheus
 ) -> None:
-    """Page and API are targets from their start. What is published while the sidecar is away waits, then counts."""
+    """Page and API are targets from their start. Trades published while the sidecar is down wait, then are counted."""
     sidecar = honcho("sidecar")
     assert eventually(workspace.sidecar_is_up)
     programs = honcho("ui", "api")
@@ -104,7 +106,7 @@ def test_prometheus_reconciles_what_page_and_api_published_with_what_was_counted
     assert eventually(lambda: numbers() == [5, 5, 0], timeout=60), numbers()
 
 
-def test_the_programs_start_behind_the_sidecar_and_ctrl_c_leaves_nothing(workspace: Workspace, honcho: Start) -> None:
+def test_the_programs_start_after_the_sidecar_and_ctrl_c_ends_all_of_them(workspace: Workspace, honcho: Start) -> None:
     stack = honcho()
     assert eventually(workspace.page_is_up), stack.output
     assert eventually(workspace.api_is_up), stack.output
@@ -115,16 +117,14 @@ def test_the_programs_start_behind_the_sidecar_and_ctrl_c_leaves_nothing(workspa
     assert "Traceback" not in stack.output
 
 
-def test_a_change_in_the_sidecars_sources_is_served(workspace: Workspace, honcho: Start) -> None:
+def test_the_sidecar_reloads_a_changed_source_file(workspace: Workspace, honcho: Start) -> None:
     honcho("sidecar")
     assert eventually(workspace.sidecar_is_up)
     replace(workspace.folder / "metrics-sidecar/src/metrics_sidecar/exposition.py", "Trades counted.", "Trades told.")
     assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
 
 
-def test_a_change_in_the_sidecars_sources_that_breaks_it_is_mended_by_the_next(
-    workspace: Workspace, honcho: Start
-) -> None:
+def test_the_sidecar_recovers_from_a_source_file_with_a_syntax_error(workspace: Workspace, honcho: Start) -> None:
     stack = honcho("sidecar")
     assert eventually(workspace.sidecar_is_up)
     source = workspace.folder / "metrics-sidecar/src/metrics_sidecar/exposition.py"
@@ -134,7 +134,7 @@ def test_a_change_in_the_sidecars_sources_that_breaks_it_is_mended_by_the_next(
     assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
 
 
-def test_a_change_in_the_pages_sources_is_served(workspace: Workspace, honcho: Start, page: Open) -> None:
+def test_the_page_reloads_a_changed_source_file(workspace: Workspace, honcho: Start, page: Open) -> None:
     honcho()
     desk = page()
     click(desk, "Buy")
@@ -145,7 +145,7 @@ def test_a_change_in_the_pages_sources_is_served(workspace: Workspace, honcho: S
     assert eventually(lambda: 'trades_total{side="sell",symbol="BTC-USD"} 1.0' in get(workspace.metrics))
 
 
-def test_a_change_beneath_the_page_is_served_too(workspace: Workspace, honcho: Start, page: Open) -> None:
+def test_the_page_reloads_a_changed_module_that_it_imports(workspace: Workspace, honcho: Start, page: Open) -> None:
     stack = honcho("sidecar", "ui")
     assert eventually(workspace.page_is_up)
     replace(workspace.folder / "trading-app/src/trading_app/messages.py", "must be above 0 and", "must be beyond 0 and")

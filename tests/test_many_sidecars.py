@@ -1,4 +1,4 @@
-"""A publisher belongs to one sidecar. What happens where it meets another one, or another state of its own."""
+"""A publisher belongs to one sidecar: what happens when it meets another sidecar, or another state file."""
 
 import logging
 import shutil
@@ -17,7 +17,7 @@ type Start = Callable[..., Sidecar]
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Start]:
-    """Starts a sidecar with a name and a state of its own."""
+    """Starts a named sidecar with its own state file."""
     started: list[Sidecar] = []
 
     def start(name: str, **environ: str) -> Sidecar:
@@ -50,7 +50,9 @@ def counts(sidecar: Sidecar) -> tuple[float, float]:
     return samples['trades_total{side="buy"}'], samples["trades_lost_total"]
 
 
-def test_a_publisher_that_has_nothing_waiting_moves_without_a_trace(sidecar: Start, tmp_path: Path) -> None:
+def test_a_publisher_without_waiting_trades_moves_to_another_sidecar_without_a_loss(
+    sidecar: Start, tmp_path: Path
+) -> None:
     old, new = sidecar("old"), sidecar("new")
     with publisher(old, outbox=tmp_path / "outbox") as before:
         publish(before, 10)
@@ -61,10 +63,10 @@ def test_a_publisher_that_has_nothing_waiting_moves_without_a_trace(sidecar: Sta
     assert (counts(old), counts(new)) == ((10, 0), (5, 0))
 
 
-def test_a_publisher_that_is_restarted_on_another_sidecar_sends_the_whole_segment_that_holds_a_waiting_trade(
+def test_a_publisher_restarted_on_another_sidecar_sends_the_whole_segment_of_a_waiting_trade(
     sidecar: Start, tmp_path: Path
 ) -> None:
-    """The outbox does not tell what the old sidecar has committed: that counts in both states."""
+    """The outbox does not record what the old sidecar has committed: those trades count in both state files."""
     old, new = sidecar("old"), sidecar("new")
     with publisher(old, outbox=tmp_path / "outbox") as before:
         publish(before, 10)
@@ -79,10 +81,10 @@ def test_a_publisher_that_is_restarted_on_another_sidecar_sends_the_whole_segmen
     assert (counts(old), counts(new)) == ((10, 0), (10 + 5 + 3, 0))
 
 
-def test_where_another_sidecar_takes_the_place_the_publisher_says_so_and_nothing_counts_twice(
+def test_a_publisher_logs_that_another_sidecar_has_taken_over_and_no_trade_is_counted_twice(
     sidecar: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each counts as lost what the other has counted."""
+    """Each sidecar counts as lost what the other has counted."""
     first = sidecar("first")
     with publisher(first) as telemetry:
         publish(telemetry, 10)
@@ -101,7 +103,7 @@ def test_where_another_sidecar_takes_the_place_the_publisher_says_so_and_nothing
         assert counts(first) == (10 + 3, 5)
 
 
-def test_an_old_state_file_counts_as_lost_what_came_after_it(
+def test_trades_committed_after_a_restored_state_file_count_as_lost(
     sidecar: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = sidecar("sidecar")
@@ -123,11 +125,11 @@ def test_an_old_state_file_counts_as_lost_what_came_after_it(
         assert counts(running) == (10 + 5, 20)
     log = (tmp_path / "sidecar/sidecar.log").read_text()
     assert "gone for good" in log
-    assert "another state file" not in caplog.text, "it has the same state_id"
+    assert "another state file" not in caplog.text, "the state_id is the same"
 
 
-def test_an_old_state_file_gets_back_what_an_outbox_still_holds(sidecar: Start, tmp_path: Path) -> None:
-    """It holds the whole segment as long as one of its trades waits."""
+def test_a_restored_state_file_recovers_the_trades_that_an_outbox_still_has(sidecar: Start, tmp_path: Path) -> None:
+    """An outbox keeps a whole segment as long as one of its trades waits."""
     running = sidecar("sidecar")
     state = tmp_path / "sidecar/sidecar.sqlite3"
     with publisher(running, outbox=tmp_path / "outbox") as before:
@@ -149,10 +151,10 @@ def test_an_old_state_file_gets_back_what_an_outbox_still_holds(sidecar: Start, 
 
 
 @pytest.mark.parametrize("right", ["taking", "asked"])
-def test_trades_that_go_to_one_sidecar_while_another_is_asked_wait_for_ever(
+def test_trades_sent_to_one_sidecar_while_another_is_asked_wait_until_the_settings_are_corrected(
     sidecar: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, right: str
 ) -> None:
-    """Put right to the one that has counted them, nothing was lost nor counted twice. The other one counts them too."""
+    """With both settings on the first sidecar, each trade counts once. On the second one they are counted again."""
     taking, asked = sidecar("taking"), sidecar("asked")
     with publisher(taking, asks=asked, outbox=tmp_path / "outbox") as wrong, caplog.at_level(logging.WARNING):
         publish(wrong, 10)

@@ -14,13 +14,13 @@ from harness.chaos import Program, Sidecar
 from harness.stack import ROOT, eventually, tool
 
 RATE = 1_500
-# What publish.mjs publishes, buying and selling in turn.
+# The quantities that publish.mjs publishes, with alternating sides.
 QUANTITIES = [(number % 100 + 1) / 4 for number in range(20_000)]
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example's folder, with what its lock names installed."""
+    """The example's folder, with its locked dependencies installed."""
     tool("node", "apt-get install nodejs")
     npm = tool("npm", "apt-get install npm")
     folder = tmp_path_factory.mktemp("client") / "node"
@@ -47,7 +47,7 @@ class NodeClient(Program):
 
 @pytest.fixture
 def publish(client: Path, sidecar: Sidecar) -> Iterator[Callable[[int], NodeClient]]:
-    """Starts to publish so many trades to the sidecar."""
+    """Starts a client that publishes that many trades to the sidecar."""
     with ExitStack() as started:
 
         def start(count: int) -> NodeClient:
@@ -58,14 +58,14 @@ def publish(client: Path, sidecar: Sidecar) -> Iterator[Callable[[int], NodeClie
         yield start
 
 
-def test_every_trade_counts_once_though_the_sidecar_is_killed(
+def test_every_trade_is_counted_once_although_the_sidecar_is_killed(
     sidecar: Sidecar, publish: Callable[[int], NodeClient]
 ) -> None:
     publishing = publish(len(QUANTITIES))
     for _ in range(4):
         assert eventually(grows(sidecar))
         assert counted(sidecar) < len(QUANTITIES), "it must be killed while trades are published"
-        # What reaches it now dies with it. The client sends something once its question has timed out, at 0.5 s.
+        # Trades that arrive now are lost with the process. The client sends again after a question times out at 0.5 s.
         sidecar.send(signal.SIGSTOP)
         time.sleep(0.7)
         sidecar.end(signal.SIGKILL)
@@ -77,11 +77,11 @@ def test_every_trade_counts_once_though_the_sidecar_is_killed(
     assert total(sidecar, "trades_lost_total") == 0
 
 
-def test_what_a_deleted_state_had_counted_is_lost(
+def test_the_trades_in_a_deleted_state_file_count_as_lost(
     sidecar: Sidecar, publish: Callable[[int], NodeClient], tmp_path: Path
 ) -> None:
     publishing = publish(5_000)
-    # More than a few frames, so that the client knows of some.
+    # More than a few frames, so that the client has seen some of them committed.
     assert eventually(lambda: counted(sidecar) > 1_000)
     sidecar.end(signal.SIGKILL)
     for path in tmp_path.glob("sidecar.sqlite3*"):
@@ -104,7 +104,7 @@ process.exitCode = (await publisher.close(30_000)) ? 0 : 1;
 """
 
 
-def test_a_full_buffer_drops_the_oldest_trades_and_they_count_as_lost(client: Path, sidecar: Sidecar) -> None:
+def test_a_full_buffer_drops_the_oldest_trades_which_count_as_lost(client: Path, sidecar: Sidecar) -> None:
     environ = {**os.environ, "WEBAPP_ZMQ_ADDR": sidecar.address, "WEBAPP_SIDECAR_URL": sidecar.url}
     script = ["node", "--input-type=module", "--eval", FULL_BUFFER]
     ended = subprocess.run(script, cwd=client, env=environ, check=True, capture_output=True, text=True)
@@ -116,7 +116,7 @@ def test_a_full_buffer_drops_the_oldest_trades_and_they_count_as_lost(client: Pa
 
 
 def grows(sidecar: Sidecar) -> Callable[[], bool]:
-    """Tells whether more trades are counted than at first."""
+    """Returns a condition: more trades are counted than now."""
     assert eventually(sidecar.is_up)
     before = counted(sidecar)
     return lambda: counted(sidecar) > before
@@ -127,5 +127,5 @@ def counted(sidecar: Sidecar) -> float:
 
 
 def total(sidecar: Sidecar, series: str) -> float:
-    """The sum of the series that begin like this, whatever other labels they have."""
+    """The sum of the series whose names and labels begin with ``series``."""
     return sum(value for name, value in sidecar.samples().items() if name.startswith(series))

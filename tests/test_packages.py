@@ -1,4 +1,4 @@
-"""The wheels: each installs into an empty environment, and runs there."""
+"""Each wheel installs into an empty environment, and runs there."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.stack import ROOT, eventually, free_port, get, tool
 
-# What importing the publisher may add to the modules that its two dependencies import.
+# The packages that importing the publisher adds to those that its two dependencies import.
 IMPORTED = """
 import sys, msgspec, zmq
 before = {name.partition(".")[0] for name in sys.modules}
@@ -39,7 +39,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def install(folder: Path, wheel: Path, extra: str = "") -> Path:
-    """Make an environment that holds only the wheel and what it asks for, and return its ``bin``."""
+    """Make an environment with only the wheel and its dependencies, and return its ``bin``."""
     uv("venv", "--quiet", "--python", sys.executable, folder)
     wanted = f"{wheel.name.split('-')[0]}{extra} @ {wheel.as_uri()}"
     locked = ROOT / "locks/dev.txt"
@@ -55,7 +55,7 @@ def install(folder: Path, wheel: Path, extra: str = "") -> Path:
         ("trading-app", "[api]", "trading-api", "docs"),
     ],
 )
-def test_a_program_serves_from_its_wheel(  # noqa: PLR0913, PLR0917 - one parameter a column
+def test_a_program_runs_from_its_wheel(  # noqa: PLR0913, PLR0917 - one parameter a column
     wheels: dict[str, Path], project: str, extra: str, command: str, path: str, tmp_path: Path
 ) -> None:
     programs = install(tmp_path / "venv", wheels[project], extra)
@@ -75,7 +75,7 @@ def test_the_feed_runs_from_its_wheel(wheels: dict[str, Path], tmp_path: Path) -
     assert ran.stdout.startswith("Usage: trading-feed")
 
 
-def test_the_library_alone_needs_only_its_two_dependencies(wheels: dict[str, Path], tmp_path: Path) -> None:
+def test_the_library_without_extras_imports_only_its_two_dependencies(wheels: dict[str, Path], tmp_path: Path) -> None:
     programs = install(tmp_path / "venv", wheels["trading-app"])
     ran = subprocess.run([programs / "python", "-c", IMPORTED], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.split()) == (0, ["trading_app"]), ran.stderr

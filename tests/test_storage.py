@@ -1,4 +1,4 @@
-"""Long-term storage as it ships: a real Prometheus sends to a real VictoriaMetrics, and either may be killed."""
+"""Long-term storage as shipped: a real Prometheus writes to a real VictoriaMetrics, and each is killed in turn."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ UP = 'up{job="metrics-sidecar"}'
 
 
 class Stored:
-    """A sidecar, scraped by Prometheus, which sends what it has to VictoriaMetrics."""
+    """A sidecar and a Prometheus that scrapes it and writes to VictoriaMetrics."""
 
     def __init__(self, folder: Path) -> None:
         self.sidecar = Sidecar(folder)
@@ -31,7 +31,7 @@ class Stored:
         return [self.prometheus, self.victoria]
 
     def total(self) -> float:
-        """What the sidecar itself says."""
+        """The number of trades on the sidecar's own /metrics."""
         return sum(value for name, value in self.sidecar.samples().items() if name.startswith("trades_total"))
 
     def end(self) -> None:
@@ -41,7 +41,7 @@ class Stored:
 
 
 class Load:
-    """Publishes without end, until it is stopped."""
+    """Publishes until it is stopped."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._publisher = TradePublisher(sidecar.address, sidecar_url=sidecar.url)
@@ -55,13 +55,13 @@ class Load:
             self._publisher.publish("buy")
             self.published += 1
 
-    def go_on(self) -> None:
-        """Publish for longer than a batch waits to be sent."""
+    def publish_for_a_while(self) -> None:
+        """Publish for longer than remote write waits for a full batch."""
         enough = self.published + 400
         assert eventually(lambda: self.published > enough)
 
     def stop(self) -> None:
-        """Stop when all is counted."""
+        """Stop, and wait until every trade is counted."""
         self._stop.set()
         self._thread.join()
         assert self._publisher.flush(30)
@@ -84,11 +84,11 @@ def load(stored: Stored) -> Iterator[Load]:
 
 
 @pytest.mark.parametrize("name", ["victoria", "prometheus"])
-def test_after_a_kill_under_load_both_answer_the_same_totals(stored: Stored, load: Load, name: str) -> None:
+def test_after_a_kill_under_load_both_databases_have_the_same_totals(stored: Stored, load: Load, name: str) -> None:
     database: Database = getattr(stored, name)
     database.end()
     before = stored.total()
-    load.go_on()
+    load.publish_for_a_while()
     assert database.value(TOTAL) is None
     database.start()
     assert eventually(lambda: (database.value(TOTAL) or 0) > before)
@@ -98,11 +98,11 @@ def test_after_a_kill_under_load_both_answer_the_same_totals(stored: Stored, loa
     assert eventually(lambda: [each.value(TOTAL) for each in stored.databases] == [total] * 2)
 
 
-def test_what_victoria_metrics_missed_while_it_was_away_it_gets_later(stored: Stored, load: Load) -> None:
-    """Prometheus keeps what it could not send: no scrape is missing."""
+def test_victoria_metrics_receives_the_scrapes_of_an_outage_afterwards(stored: Stored, load: Load) -> None:
+    """Prometheus keeps the samples that it could not send, so no scrape is missing."""
     stored.victoria.end()
     away = time.time()
-    load.go_on()
+    load.publish_for_a_while()
     back = time.time()
     stored.victoria.start()
     scraped = {at for at, _ in stored.prometheus.samples(UP) if away <= at <= back}
@@ -110,8 +110,8 @@ def test_what_victoria_metrics_missed_while_it_was_away_it_gets_later(stored: St
     assert eventually(lambda: scraped <= {at for at, _ in stored.victoria.samples(UP)})
 
 
-def test_the_configuration_with_storage_is_the_other_one_and_remote_write() -> None:
-    """Prometheus has no include for it. To mend: change both files."""
+def test_the_configuration_with_storage_only_adds_remote_write() -> None:
+    """Prometheus cannot include one file in another. To fix this test, change both files."""
     folder = ROOT / "infra/prometheus"
     base, storage = ((folder / name).read_text() for name in ("prometheus.yml", "prometheus.storage.yml"))
     assert storage.startswith(base)

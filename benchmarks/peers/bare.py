@@ -1,4 +1,4 @@
-"""A plain receiver: a PULL socket, and a number that goes up."""
+"""A bare receiver: a PULL socket and a counter."""
 
 import sys
 

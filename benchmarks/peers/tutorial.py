@@ -1,4 +1,4 @@
-"""The sidecar's job the way tutorials do it: asyncio, a model a message, a labelled counter an event."""
+"""The sidecar's task as tutorials solve it: asyncio, one model per message, labelled counters."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""A web service that counts trades, one POST each; it also takes what an OpenTelemetry exporter sends."""
+"""A web service that counts one trade per POST, and accepts the requests of an OpenTelemetry exporter."""
 
 import sys
 
@@ -32,7 +32,7 @@ async def metrics(request: Request) -> Response:
 
 @app.get("/metrics")
 async def up() -> None:
-    """There is someone."""
+    """Answer, to show that the service is up."""
 
 
 if __name__ == "__main__":
