@@ -23,9 +23,13 @@ _START_PROGRAMS = {"sidecar", "idle", "program", "impatient"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests as slow whose fixtures start programs."""
+    """Mark this project's tests as slow if their fixtures start programs."""
     for item in items:
-        if isinstance(item, pytest.Function) and not _START_PROGRAMS.isdisjoint(item.fixturenames):
+        if (
+            isinstance(item, pytest.Function)
+            and item.path.is_relative_to(Path(__file__).parent)
+            and not _START_PROGRAMS.isdisjoint(item.fixturenames)
+        ):
             item.add_marker("slow")
 
 

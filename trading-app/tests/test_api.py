@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from app_process import FakeSidecar, eventually, free_port, program, request, run
 
+pytestmark = pytest.mark.slow
+
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -18,6 +18,8 @@ from trading_app.feed import main
 from trading_app.orders import FileError, at_speed, play, read, simulate
 from trading_app.publisher import TradePublisher
 
+pytestmark = pytest.mark.slow
+
 
 def summary(output: str) -> dict[str, Any]:
     (line,) = output.splitlines()

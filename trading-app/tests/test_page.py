@@ -17,6 +17,8 @@ from trading_app.ui.fields import problem, read_symbol
 from trading_app.ui.formatting import moment
 from trading_app.ui.numbers import NONE
 
+pytestmark = pytest.mark.slow
+
 PAGE = str(Path(trading_app.ui.__file__).parent / "page.py")
 BTC = {"side": "buy", "qty": 1.5, "ts": 100.0, "received_at": 100.25, "symbol": "BTC-USD", "price": 64250.5}
 

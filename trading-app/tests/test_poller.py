@@ -12,6 +12,9 @@ from trading_app.settings import Settings
 from trading_app.ui.poller import Poller, Snapshot
 from trading_app.ui.status import stations, summarize
 
+pytestmark = pytest.mark.slow
+
+
 type Polling = Callable[[FakeSidecar], Poller]
 
 

@@ -11,6 +11,8 @@ from trading_app.publisher import TradePublisher
 from trading_app.segment import Segment
 from trading_app.ui.simulator import FlowSettings, Simulator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def publisher(sidecar: FakeSidecar) -> Iterator[TradePublisher]:
