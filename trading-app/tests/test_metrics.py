@@ -173,6 +173,7 @@ def scrape(url: str, accept: str = "") -> tuple[int, str, str]:
     return status, headers.get("content-type", ""), body
 
 
+@pytest.mark.slow
 def test_a_program_serves_metrics_from_the_start(target: str) -> None:
     status, content_type, body = scrape(target)
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
@@ -187,6 +188,7 @@ def test_a_program_serves_metrics_from_the_start(target: str) -> None:
     assert "_created" not in body
 
 
+@pytest.mark.slow
 def test_openmetrics_has_the_start_of_each_counter(target: str) -> None:
     status, content_type, body = scrape(target, OPENMETRICS)
     assert (status, content_type.partition(";")[0]) == (200, "application/openmetrics-text")
@@ -197,16 +199,19 @@ def test_openmetrics_has_the_start_of_each_counter(target: str) -> None:
     assert body.endswith("# EOF\n")
 
 
+@pytest.mark.slow
 def test_other_web_sites_cannot_read_the_metrics(target: str) -> None:
     assert request(target, Host="rebound.example")[0] == 421
     assert request(target, Origin="http://elsewhere.example")[0] == 403
 
 
+@pytest.mark.slow
 def test_an_invalid_accept_header_gets_the_text_format(target: str) -> None:
     status, content_type, _ = scrape(target, "application/openmetrics-text;version=x")
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
+@pytest.mark.slow
 def test_the_api_counts_posted_trades(sidecar: FakeSidecar) -> None:
     with running("api", sidecar) as url:
         assert request(f"{url}/trade/buy", b"{}", **JSON)[0] == 202
