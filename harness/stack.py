@@ -120,7 +120,7 @@ def make_keys(folder: Path, *names: str) -> Path:
 
 @cache
 def _sources() -> list[str]:
-    """The files of the repository that a workspace needs: neither tests nor benchmarks nor documents."""
+    """The files of the repository that a workspace needs: the projects, infra, and what starts them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -128,7 +128,7 @@ def _sources() -> list[str]:
         text=True,
         check=True,
     )
-    left_out = re.compile(r"(benchmarks|docs|examples|harness|(\w|-)+/tests|tests)/")
+    left_out = re.compile(r"(benchmarks|docs|examples|harness|tests)/")
     return [name for name in listed.stdout.splitlines() if not left_out.match(name) and (ROOT / name).exists()]
 
 

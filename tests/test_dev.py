@@ -201,7 +201,7 @@ def test_with_docker_the_programs_do_not_wait_for_the_images(
 ) -> None:
     stack = quick(path=docker.path)
     assert eventually(lambda: quick_programs_are_up(stack)), stack.output
-    assert "Pulling" in stack.output
+    assert eventually(lambda: "Pulling" in stack.output), stack.output
     assert not listens(workspace.prometheus_port)
     docker.pulled(0)
     assert eventually(lambda: stack.output.count("Grafana at http://localhost:3000") == 2), stack.output

@@ -82,7 +82,7 @@ def test_the_trades_in_a_deleted_state_file_count_as_lost(
 ) -> None:
     publishing = publish(5_000)
     # More than a few frames, so that the client has seen some of them committed.
-    assert eventually(lambda: counted(sidecar) > 1_000)
+    assert eventually(lambda: counted(sidecar) > 3_000)
     sidecar.end(signal.SIGKILL)
     for path in tmp_path.glob("sidecar.sqlite3*"):
         path.unlink()

@@ -163,7 +163,10 @@ def test_only_a_part_that_answers_has_a_link(sidecar: FakeSidecar) -> None:
             "1 trade waits here until it is back (timed out)",
         ),
         (1_000_000, 12_345, Snapshot(sidecar="timed out"), "error", "Losing trades", "12,345 so far"),
-        (1_000_000, 12_345, UP, "error", "Losing trades", "drops the oldest"),
+        (1_000_000, 12_345, UP, "error", "Losing trades", "drop the oldest"),
+        (875_000, 125_000, UP, "error", "Losing trades", "125,000 so far"),
+        (874_999, 125_000, UP, "warning", "Sidecar behind", "room for 125,001 more"),
+        (999_999, 0, UP, "warning", "Sidecar behind", "room for 1 more"),
         (0, 12_345, replace(UP, lost=7.0), "warning", "Trades lost", "7 trades in the last 5 minutes"),
     ],
 )

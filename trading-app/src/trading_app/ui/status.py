@@ -13,6 +13,8 @@ from trading_app.ui.poller import Snapshot
 
 # A commit takes milliseconds. More trades than this wait only if the sidecar does not keep up.
 _MANY = 10_000
+# A full journal drops an eighth of its capacity, or less, to make room.
+_FULL = 7 / 8
 
 type _Colour = Literal["green", "blue", "orange", "red", "gray"]
 
@@ -52,8 +54,8 @@ def _service(name: str, url: str, problem: str, away: str = "not running", colou
 
 def summarize(waiting: int, capacity: int, dropped: int, snapshot: Snapshot) -> Summary:
     """The most serious state that applies."""
-    if waiting >= capacity:
-        text = f"The outbox is full, and each new trade drops the oldest: {dropped:,} so far."
+    if waiting >= capacity or (dropped and waiting >= _FULL * capacity):
+        text = f"The outbox is full, and new trades drop the oldest: {dropped:,} so far."
         return Summary("error", "Losing trades", text)
     if snapshot.sidecar:
         wait = waits(waiting) if waiting else "New trades wait"
