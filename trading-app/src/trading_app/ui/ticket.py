@@ -35,7 +35,9 @@ def draw_ticket(desk: Desk) -> None:
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
-        if [_send(desk, side, symbol, quantity, price) for side in draw_buttons(symbol)].count(True):
+        sent = [_send(desk, side, symbol, quantity, price) for side in draw_buttons(symbol)].count(True)
+        _draw_refusals()
+        if sent:
             st.rerun()  # The tape shows the trades at once.
 
 
@@ -61,9 +63,17 @@ def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> boo
     try:
         desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
     except (ValueError, OutboxError) as error:
-        st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
+        st.session_state.setdefault("refusals", []).append(f"Nothing was sent: {error}.")
         return False
     return True
+
+
+def _draw_refusals() -> None:
+    refusals: list[str] = st.session_state.get("refusals", [])
+    while refusals:
+        st.toast(refusals[0], icon=":material/error:", duration="long")
+        # Only now: a rerun that interrupts the script before has to show it.
+        del refusals[0]
 
 
 def _typed(name: str) -> str:
