@@ -39,6 +39,8 @@ def market(desk: Desk) -> None:
 
 
 def page(desk: Desk) -> None:
+    # The first look wakes the poller, which is activity: without it the first run would be drawn twice.
+    desk.look(current_symbol(desk))
     activity = st.session_state["activity"] = desk.activity
     _, simulator_works, anything_changes = activity
     status(desk)
