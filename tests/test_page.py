@@ -485,18 +485,6 @@ def test_figures_update_in_place(desk: Page) -> None:
     assert desk.evaluate("window.kept.every(element => element.isConnected)")
 
 
-def test_an_idle_page_is_not_redrawn(desk: Page) -> None:
-    desk.evaluate("""() => {
-        window.redrawn = performance.now()
-        const observer = new MutationObserver(() => { window.redrawn = performance.now() })
-        for (const part of document.querySelectorAll('.st-key-trading, .st-key-market, .st-key-flow'))
-            observer.observe(part, { attributes: true, characterData: true, childList: true, subtree: true })
-    }""")
-    desk.wait_for_function("performance.now() - window.redrawn > 5000", timeout=60_000)
-    button(desk, "Buy").click()
-    expect(rows(desk).first).to_contain_text("counted")
-
-
 # Several tabs, and the order flow
 
 

@@ -96,19 +96,6 @@ def test_polling_stops_while_no_page_is_open(sidecar: FakeSidecar, polling: Poll
     assert eventually(lambda: poller.look().asked_at > looked.asked_at + 1)
 
 
-def test_a_change_is_dated_and_settles(sidecar: FakeSidecar, polling: Polling) -> None:
-    poller = polling(sidecar)
-    first = poller.look()
-    assert first.changed_at
-    assert not first.is_settled
-    assert replace(first, asked_at=first.changed_at + 16).is_settled
-    later = eventually(lambda: (snapshot := poller.look()).asked_at > first.asked_at + 1 and snapshot)
-    assert later
-    assert later.changed_at == first.changed_at, "nothing has changed"
-    sidecar.metrics = sidecar.metrics.replace('trades_total{side="buy"} 3.0', 'trades_total{side="buy"} 4.0')
-    assert eventually(lambda: poller.look().changed_at > first.changed_at)
-
-
 def states(sidecar: FakeSidecar, waiting: int, snapshot: Snapshot) -> dict[str, str]:
     return {station.name: station.state for station in stations(settings(sidecar), waiting, snapshot)}
 

@@ -100,10 +100,9 @@ class Desk:
         return self._simulator.settings
 
     @property
-    def activity(self) -> tuple[FlowSettings | None, bool, bool]:
-        """The flow that is running, whether the simulator works, and whether anything on the page changes."""
-        works = self.load is not None
-        return self.flow, works, works or not self._poller.last.is_settled
+    def activity(self) -> tuple[FlowSettings | None, bool]:
+        """The flow that is running, and whether the simulator publishes."""
+        return self.flow, self.load is not None
 
     @property
     def flow_problem(self) -> str:

@@ -14,22 +14,22 @@ from trading_app.ui.tape import draw_tape
 from trading_app.ui.ticket import current_symbol, draw_ticket
 
 _EACH_SECOND = 1.0
-# The time axis moves on even when nothing happens.
-_QUIET = 15.0
 
 
 @st.fragment(run_every=_EACH_SECOND)
 def status(desk: Desk) -> None:
-    """The state of the loop. When activity begins or ends, on this page or another, it redraws the page."""
+    """The state of the loop. When a flow starts or stops, on this page or another, it redraws the page."""
     draw_status(desk, desk.look(current_symbol(desk)))
     if desk.activity != st.session_state["activity"]:
         st.rerun()
 
 
+@st.fragment(run_every=_EACH_SECOND)
 def tape(desk: Desk) -> None:
     draw_tape(desk, desk.look(current_symbol(desk)))
 
 
+@st.fragment(run_every=_EACH_SECOND)
 def market(desk: Desk) -> None:
     symbol = current_symbol(desk)
     snapshot = desk.look(symbol)
@@ -39,20 +39,17 @@ def market(desk: Desk) -> None:
 
 
 def page(desk: Desk) -> None:
-    # The first look wakes the poller, which is activity: without it the first run would be drawn twice.
-    desk.look(current_symbol(desk))
     activity = st.session_state["activity"] = desk.activity
-    _, simulator_works, anything_changes = activity
     status(desk)
     with st.container(key="desk"):
         with st.container(key="trading"):
             st.fragment(draw_ticket)(desk)
             with st.container(key="tape", gap="small"):
-                st.fragment(tape, run_every=_EACH_SECOND if anything_changes else None)(desk)
+                tape(desk)
         with st.container(key="market", gap="small"):
-            st.fragment(market, run_every=_EACH_SECOND if anything_changes else _QUIET)(desk)
+            market(desk)
         with st.container(key="flow"):
-            st.fragment(draw_simulator, run_every=_EACH_SECOND if simulator_works else None)(desk)
+            st.fragment(draw_simulator, run_every=_EACH_SECOND if any(activity) else None)(desk)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")

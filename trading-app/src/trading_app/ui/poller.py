@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from trading_app.client import HttpClient, Unreachable
@@ -19,8 +19,6 @@ CHART_SECONDS = 300.0
 _INTERVAL = 1.0
 # A page that has not asked for so long is closed.
 _PATIENCE = 3.0
-# After a change, rates and the charts of Prometheus take so long to settle.
-_SETTLE = 15.0
 _CHART_STEP = 2.0
 _RATE_SECONDS = 5.0
 _DELIVERY_SECONDS = 60.0
@@ -30,7 +28,7 @@ _ALL_TRADES, _TRADES = 1000, 100
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The loop as of ``asked_at``, in Unix seconds; ``changed_at`` is when it last differed from the poll before.
+    """The loop as of ``asked_at``, in Unix seconds.
 
     ``sidecar``, ``prometheus`` and ``grafana`` say why each cannot be reached, and are empty if it can; ``scraped``
     says whether Prometheus reaches the sidecar. ``totals`` are the last known, as of ``totals_at``; None before the
@@ -41,7 +39,6 @@ class Snapshot:
     """
 
     asked_at: float = 0.0
-    changed_at: float = 0.0
     sidecar: str = "not asked yet"
     prometheus: str = "not asked yet"
     grafana: str = "not asked yet"
@@ -59,20 +56,6 @@ class Snapshot:
     last_prices: Mapping[str, float] = field(default_factory=dict)
     unpriced: frozenset[str] = frozenset()
     source: Literal["Prometheus", "this page"] = "this page"
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing has changed for so long that rates and charts do not change either."""
-        return self.asked_at - self.changed_at > _SETTLE
-
-    def differs(self, other: "Snapshot") -> bool:
-        """Whether anything but the time has changed."""
-        return self._content != other._content
-
-    @property
-    def _content(self) -> tuple[object, ...]:
-        states = self.sidecar, self.prometheus, self.grafana, self.scraped
-        return *states, self.totals, self.trades[:_TRADES], self.positions.keys()
 
 
 class Poller:
@@ -150,9 +133,8 @@ class Poller:
         )
         _, grafana = _answer(lambda: self._grafana.get("/api/health"))
         seen_at, seen = self._history.last or (0.0, None)
-        snapshot = Snapshot(
+        return Snapshot(
             asked_at=time.time(),
-            changed_at=self._snapshot.changed_at,
             sidecar=sidecar,
             prometheus=prometheus,
             grafana=grafana,
@@ -171,7 +153,6 @@ class Poller:
             unpriced=self._prices.unpriced,
             source="Prometheus" if charts else "this page",
         )
-        return replace(snapshot, changed_at=now) if snapshot.differs(self._snapshot) else snapshot
 
     def _ask_sidecar(self) -> str:
         """Store what the sidecar answers; return why it cannot be reached, empty if it can."""
