@@ -47,7 +47,7 @@ def recover(folder: Path, waiting: int) -> None:
                 publisher.read()
                 started = time.perf_counter()
                 program.start()
-                assert eventually(lambda: total(program.url, b"trades_total") >= count, 300, longest_pause=0.02)
+                assert eventually(lambda: total(program.url, b"trades_total") >= count, 300)
                 seconds = time.perf_counter() - started
                 publisher.read()
             after = status(publisher.pid, "RssAnon")

@@ -141,7 +141,6 @@ class Output:
 
     def __init__(self) -> None:
         self.width = 0
-        self.started = 0
         self.after_each_line: Callable[[], None] = lambda: None
         self._printer = Printer(sys.stdout)
         self._lines: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
@@ -161,7 +160,6 @@ class Output:
         self.after_each_line()
 
     def _read_system(self, text: str) -> None:
-        self.started += " started (pid=" in text
         if stopped := re.fullmatch(r"(\S+) stopped \(rc=(-?\d+)\)", text):
             self._verdict = self._verdict or (None if self._stopping else (stopped[1], int(stopped[2])))
         # Whoever ends from here on was told to.
@@ -185,24 +183,16 @@ class Programs(Manager):  # type: ignore[misc] # honcho has no types
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
-        self._output = output
-        self._count = 0
-        self._ends_when_started = False
-        output.after_each_line = self._end_if_started
-
-    def add_process(self, *arguments: Any, **options: Any) -> None:
-        super().add_process(*arguments, **options)
-        self._count += 1
+        self._must_end = False
+        output.after_each_line = self._end_if_told
 
     def terminate(self) -> None:
-        if self._output.started < self._count:
-            self._ends_when_started = True
-        else:
-            super().terminate()
+        self._must_end = True
+        self._end_if_told()
 
-    def _end_if_started(self) -> None:
-        if self._ends_when_started:
-            self.terminate()
+    def _end_if_told(self) -> None:
+        if self._must_end and self._all_started():
+            super().terminate()
 
 
 def hang_up(_number: int, _frame: FrameType | None) -> None:

@@ -27,21 +27,19 @@ from harness.stack import ROOT, Prometheus, eventually, find_tool, free_port, ge
 from trading_app.publisher import TradePublisher
 from trading_app.recovery import read_segments
 
+PUBLISHERS = 3
+SIDECARS = 4
+
 
 @dataclass
 class Plan:
-    """The size of a run: trades and sidecar kills in all, kills of each publisher, and how many programs run.
-
-    ``publishers`` is the number of publishers of a single sidecar, ``sidecars`` the size of the fleet.
-    """
+    """The size of a run: trades and sidecar kills in all, and kills of each publisher."""
 
     trades: int = 300_000
     sidecar_kills: int = 30
     publisher_kills: int = 5
     seed: int = 1
     say: Callable[[str], None] = print
-    publishers: int = 3
-    sidecars: int = 4
 
     @property
     def seconds(self) -> float:
@@ -187,13 +185,15 @@ def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
 class Arena:
     """One sidecar and its publishers, in their own folder."""
 
-    def __init__(self, folder: Path, plan: Plan, sidecar: Sidecar, **task: Any) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, sidecar: Sidecar, *, publishers: int = PUBLISHERS, **task: Any
+    ) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.sidecar = sidecar
-        share = plan.trades // plan.publishers
+        share = plan.trades // publishers
         rate = share / plan.seconds
-        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(plan.publishers)]
+        self.publishers = [Publisher(folder, number, sidecar, share, rate, **task) for number in range(publishers)]
         self.programs: list[Program] = [sidecar, *self.publishers]
 
     def __enter__(self) -> Self:
@@ -285,11 +285,11 @@ def kill_each(arena: Arena, victims: list[Program]) -> None:
 
 def fleet(folder: Path, plan: Plan) -> Verdict:
     """A fleet of sidecars with two publishers each, all killed at random: Prometheus sums up what the journals have."""
-    share = replace(plan, trades=plan.trades // plan.sidecars, publishers=2)
+    share = replace(plan, trades=plan.trades // SIDECARS)
     arenas = []
-    for number in range(plan.sidecars):
+    for number in range(SIDECARS):
         (own := folder / f"sidecar-{number}").mkdir()
-        arenas.append(Arena(own, share, Sidecar(own)))
+        arenas.append(Arena(own, share, Sidecar(own), publishers=2))
     targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
     verdict = Verdict()
     with contextlib.ExitStack() as running:
@@ -366,7 +366,7 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
 
 def rollover(folder: Path, plan: Plan) -> Verdict:
     """Publishers are killed while they make or delete small segments; the sidecar is killed as well."""
-    deaths = 5 * plan.publisher_kills / (plan.trades / plan.publishers / 30)
+    deaths = 5 * plan.publisher_kills / (plan.trades / PUBLISHERS / 30)
     with Arena(folder, plan, Sidecar(folder), segment_bytes=4096, deaths=deaths / 4) as arena:
 
         def kill_the_sidecar() -> None:

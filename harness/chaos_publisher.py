@@ -15,7 +15,8 @@ from pathlib import Path
 
 import trading_app.journal
 from trading_app.messages import SIDES, Side
-from trading_app.outbox import Outbox, OutboxError
+from trading_app.outbox import Outbox
+from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 from trading_app.segment import Segment
 

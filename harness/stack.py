@@ -26,14 +26,11 @@ ROOT = Path(__file__).parents[1]
 UNPACKED = ROOT / ".tools/debian"
 
 
-def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0, longest_pause: float = 0.1) -> Answer:
-    """Call ``answer`` until it returns something true, and return that; after ``timeout``, return its last answer.
-
-    The pause between two calls grows with the time waited: answers to frequent calls slow down what is awaited.
-    """
-    started = time.monotonic()
-    while not (last := answer()) and (waited := time.monotonic() - started) < timeout:
-        time.sleep(min(max(0.02, waited / 20), longest_pause))
+def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0) -> Answer:
+    """Call ``answer`` until it returns something true, and return that; after ``timeout``, return its last answer."""
+    deadline = time.monotonic() + timeout
+    while not (last := answer()) and time.monotonic() < deadline:
+        time.sleep(0.02)
     return last
 
 

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from harness.chaos import Sidecar
 from harness.stack import Honcho, Prometheus, Workspace, eventually, tool
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 # The time of one example depends on the machine, not on the code.
 hypothesis.settings.register_profile(
@@ -72,17 +72,26 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, workspace: Workspace) -> Iterator[Callable[[], Page]]:
-    """Opens the workspace's page in the browser as soon as it is served."""
+def browser_context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser context of its own."""
     context = browser.new_context()
+    yield context
+    # Chromium can hang if a context is closed while its pages load.
+    for page in context.pages:
+        page.goto("about:blank")
+    context.close()
+
+
+@pytest.fixture
+def page(browser_context: BrowserContext, workspace: Workspace) -> Callable[[], Page]:
+    """Opens the workspace's page in the browser as soon as it is served."""
 
     def open_page() -> Page:
         assert eventually(workspace.page_is_up, 90)
-        opened = context.new_page()
+        opened = browser_context.new_page()
         opened.goto(workspace.page)
         # The page draws the tape last.
         opened.locator(".st-key-tape").get_by_role("table").wait_for()
         return opened
 
-    yield open_page
-    context.close()
+    return open_page

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from harness import chaos
 
-SMALL = chaos.Plan(trades=6_000, sidecar_kills=3, publisher_kills=1, publishers=2, sidecars=2)
+SMALL = chaos.Plan(trades=6_000, sidecar_kills=4, publisher_kills=1)
 
 
 @pytest.mark.parametrize(

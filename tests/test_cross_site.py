@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from harness.stack import Honcho, Workspace, eventually, get
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 type Visit = Callable[[str], Page]
 
@@ -51,17 +51,15 @@ def other_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
+def visit(browser_context: BrowserContext) -> Visit:
     """Opens an address in a browser of its own."""
-    context = browser.new_context()
 
     def open_page(url: str) -> Page:
-        page = context.new_page()
+        page = browser_context.new_page()
         page.goto(url)
         return page
 
-    yield open_page
-    context.close()
+    return open_page
 
 
 def submit(page: Page, url: str, enctype: str = "application/x-www-form-urlencoded", qty: str = "5") -> int:

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 from harness.stack import Honcho, Workspace, eventually
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 type Start = Callable[..., Honcho]
 
 
-def test_the_api_documentation_needs_no_network(workspace: Workspace, honcho: Start, browser: Browser) -> None:
+def test_the_api_documentation_needs_no_network(
+    workspace: Workspace, honcho: Start, browser_context: BrowserContext
+) -> None:
     honcho("api")
     assert eventually(workspace.api_is_up, 90)
-    context = browser.new_context()
     blocked: list[str] = []
 
     def only_here(route: Route) -> None:
@@ -21,9 +22,8 @@ def test_the_api_documentation_needs_no_network(workspace: Workspace, honcho: St
             blocked.append(route.request.url)
             route.abort()
 
-    context.route("**/*", only_here)
-    page = context.new_page()
+    browser_context.route("**/*", only_here)
+    page = browser_context.new_page()
     page.goto(f"{workspace.api}/docs")
     expect(page.get_by_text("/trade/{side}")).to_be_visible(timeout=20_000)
-    context.close()
     assert blocked == []

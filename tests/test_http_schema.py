@@ -23,7 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.mark.parametrize("program", ["sidecar", "api"])
 def test_a_program_conforms_to_its_openapi_document(stack: Workspace, program: str, tmp_path: Path) -> None:
     port = {"sidecar": stack.sidecar_port, "api": stack.api_port}[program]
-    bounds = ["--max-time=20", "--max-examples=25", "--generation-deterministic"]
+    bounds = ["--max-time=20", "--max-examples=50", "--generation-deterministic"]
     found = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),

@@ -213,19 +213,9 @@ def mount(data: dict[str, str], items: list[dict[str, str]] | None, folder: Path
         path.chmod(0o440)
 
 
-def test_dev_adds_the_page_to_the_containers_of_base(rendered: dict[str, Resources]) -> None:
-    base, dev = (
-        {container["name"]: {**container, "image": ""} for container in containers(rendered[overlay])}
-        for overlay in ("base", "dev")
-    )
-    assert base.items() < dev.items()
-    assert dev.keys() - base.keys() == {"trading-app"}
-
-
-@pytest.fixture
-def pod(rendered: dict[str, Resources], tmp_path: Path) -> Iterator[Pod]:
-    """The pod of dev, which has all containers."""
-    running = Pod(only(rendered["dev"], "StatefulSet")["spec"]["template"]["spec"], tmp_path)
+@pytest.fixture(params=["base", "dev"])
+def pod(request: pytest.FixtureRequest, rendered: dict[str, Resources], tmp_path: Path) -> Iterator[Pod]:
+    running = Pod(only(rendered[request.param], "StatefulSet")["spec"]["template"]["spec"], tmp_path)
     yield running
     running.kill()
 

@@ -18,7 +18,7 @@ import zmq
 from axe_playwright_python.sync_playwright import Axe
 from harness.stack import Honcho, Prometheus, Workspace, eventually, free_port, get
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 
 type Start = Callable[..., Honcho]
 type Open = Callable[..., Page]
@@ -39,7 +39,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
+def context(browser_context: BrowserContext) -> Iterator[BrowserContext]:
     """A browser context. Warnings and errors in the consoles of its pages fail the test."""
     logged: list[str] = []
 
@@ -47,27 +47,10 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
         if message.type in {"warning", "error"} and "net::ERR_" not in message.text:
             logged.append(message.text)
 
-    context = browser.new_context()
-    context.on("console", note)
-    context.on("weberror", lambda error: logged.append(str(error.error)))
-    yield context
-    close(context)
+    browser_context.on("console", note)
+    browser_context.on("weberror", lambda error: logged.append(str(error.error)))
+    yield browser_context
     assert logged == []
-
-
-@pytest.fixture
-def lenient_context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser context for pages whose server goes away, which they log."""
-    context = browser.new_context()
-    yield context
-    close(context)
-
-
-def close(context: BrowserContext) -> None:
-    """Close a context whose pages may be loading. Chromium can hang if it is closed before they have settled."""
-    for page in context.pages:
-        page.goto("about:blank")
-    context.close()
 
 
 @pytest.fixture
@@ -371,12 +354,12 @@ def test_keys_trade_wherever_the_focus_is_except_in_a_text_field(shared: Workspa
 
 
 def test_a_press_without_an_answer_is_reported_until_the_server_answers(
-    workspace: Workspace, honcho: Start, lenient_context: BrowserContext
+    workspace: Workspace, honcho: Start, browser_context: BrowserContext
 ) -> None:
     honcho("sidecar")
     server = honcho("ui")
     assert eventually(workspace.page_is_up, 90)
-    desk = drawn(lenient_context.new_page(), workspace)
+    desk = drawn(browser_context.new_page(), workspace)
     place = button(desk, "Buy").bounding_box()
     alert = desk.locator(".st-key-buttons").get_by_role("alert")
     os.killpg(server.groups[0], signal.SIGSTOP)
@@ -534,11 +517,11 @@ def test_a_fast_flow_shows_its_load_on_the_publisher(desk: Page) -> None:
 
 
 def test_after_a_hot_reload_the_tape_is_complete_and_the_flow_continues(
-    workspace: Workspace, honcho: Start, lenient_context: BrowserContext
+    workspace: Workspace, honcho: Start, browser_context: BrowserContext
 ) -> None:
     stack = honcho("sidecar", "ui")
     assert eventually(workspace.page_is_up, 90)
-    desk = drawn(lenient_context.new_page(), workspace)
+    desk = drawn(browser_context.new_page(), workspace)
     for quantity in "1.5", "2.5", "3.5":
         desk.get_by_label("Quantity").fill(quantity)
         button(desk, "Buy").click()
@@ -559,11 +542,11 @@ def test_after_a_hot_reload_the_tape_is_complete_and_the_flow_continues(
 
 
 def test_a_flow_does_not_continue_after_a_restart(
-    workspace: Workspace, honcho: Start, lenient_context: BrowserContext
+    workspace: Workspace, honcho: Start, browser_context: BrowserContext
 ) -> None:
     stack = honcho("sidecar", "ui")
     assert eventually(workspace.page_is_up, 90)
-    desk = drawn(lenient_context.new_page(), workspace)
+    desk = drawn(browser_context.new_page(), workspace)
     button(desk, "Start").click()
     expect(button(desk, "Stop")).to_be_visible()
     stack.ctrl_c()

@@ -19,19 +19,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-_START_PROGRAMS = {"sidecar", "idle", "program", "impatient"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark this project's tests as slow if their fixtures start programs."""
-    for item in items:
-        if (
-            isinstance(item, pytest.Function)
-            and item.path.is_relative_to(Path(__file__).parent)
-            and not _START_PROGRAMS.isdisjoint(item.fixturenames)
-        ):
-            item.add_marker("slow")
-
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:

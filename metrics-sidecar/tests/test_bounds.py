@@ -12,6 +12,8 @@ from signal import SIGKILL
 import pytest
 from sidecar_process import MAIN, PROGRAM, Sidecar
 
+pytestmark = pytest.mark.slow
+
 type Start = Callable[..., Sidecar]
 type Connect = Callable[[Sidecar], socket.socket]
 

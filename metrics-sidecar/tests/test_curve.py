@@ -346,6 +346,7 @@ def test_the_gate_still_refuses_after_the_socket_was_rebound(folder: Folder, bot
     engine.stop()
 
 
+@pytest.mark.slow
 def test_the_program_counts_over_curve_and_reports_refusals(
     sidecar: Callable[..., Sidecar], folder: Folder, bot: Pair, dial: Dial, connect: Connect
 ) -> None:

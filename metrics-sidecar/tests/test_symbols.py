@@ -198,7 +198,7 @@ class LedgerLife(RuleBasedStateMachine):
 
 
 TestLedgerLife = LedgerLife.TestCase
-TestLedgerLife.settings = settings(max_examples=40, stateful_step_count=20)
+TestLedgerLife.settings = settings(max_examples=60, stateful_step_count=20)
 
 
 def test_memory_file_and_scrape_stay_bounded_for_any_number_of_symbols(tmp_path: Path) -> None:
@@ -218,11 +218,11 @@ def test_memory_file_and_scrape_stay_bounded_for_any_number_of_symbols(tmp_path:
     tracemalloc.start()
     grow(5_000)
     memory, series_before, size = grow(1_000)
-    memory_after, series_after, size_after = grow(20_000)
+    memory_after, series_after, size_after = grow(50_000)
     tracemalloc.stop()
     assert series_before == series_after == 3 * len(SIDES) * (100 + 2)
     assert size_after - size < 100
     assert memory_after - memory < 100_000
-    assert series(ledger)["buy", OTHER].trades == 26_000 - 100
+    assert series(ledger)["buy", OTHER].trades == 56_000 - 100
     store.close()
     assert path.stat().st_size < 100_000

@@ -24,6 +24,15 @@ def absent() -> Iterator[FakeSidecar]:
     sidecar.close()
 
 
+@pytest.fixture(scope="module")
+def shared_sidecar() -> Iterator[FakeSidecar]:
+    """A running sidecar, shared by the tests of a module."""
+    sidecar = FakeSidecar()
+    sidecar.open()
+    yield sidecar
+    sidecar.close()
+
+
 @pytest.fixture
 def sidecar(absent: FakeSidecar) -> FakeSidecar:
     """A running sidecar."""

@@ -17,19 +17,10 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
-def sidecar() -> Iterator[FakeSidecar]:
-    """A running sidecar, shared by the tests of this module."""
-    sidecar = FakeSidecar()
-    sidecar.open()
-    yield sidecar
-    sidecar.close()
-
-
-@pytest.fixture(scope="module")
-def api(sidecar: FakeSidecar) -> Iterator[str]:
+def api(shared_sidecar: FakeSidecar) -> Iterator[str]:
     """The address of a running API."""
     port = free_port()
-    environ = {**sidecar.environ, "PORT": str(port), "WEBAPP_UI_URL": "http://desk.example:8501/"}
+    environ = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_UI_URL": "http://desk.example:8501/"}
     with subprocess.Popen(program("api"), env={**os.environ, **environ}) as process:
         url = f"http://127.0.0.1:{port}"
         try:
@@ -40,9 +31,9 @@ def api(sidecar: FakeSidecar) -> Iterator[str]:
         assert process.wait(20) in {0, -signal.SIGTERM}
 
 
-def test_a_json_order_is_answered_with_the_trade(api: str, sidecar: FakeSidecar) -> None:
+def test_a_json_order_is_answered_with_the_trade(api: str, shared_sidecar: FakeSidecar) -> None:
     status, _, body = request(f"{api}/trade/buy", b'{"qty": 2.5}', **JSON)
-    trade = sidecar.receive()
+    trade = shared_sidecar.receive()
     assert status == 202
     assert json.loads(body) == trade
     assert (trade["side"], trade["qty"]) == ("buy", 2.5)
@@ -56,29 +47,29 @@ def test_a_json_order_is_answered_with_the_trade(api: str, sidecar: FakeSidecar)
     ],
 )
 def test_symbol_and_price_are_part_of_the_trade(
-    api: str, sidecar: FakeSidecar, headers: dict[str, str], body: bytes
+    api: str, shared_sidecar: FakeSidecar, headers: dict[str, str], body: bytes
 ) -> None:
     request(f"{api}/trade/sell", body, **headers)
-    trade = sidecar.receive()
+    trade = shared_sidecar.receive()
     assert (trade["symbol"], trade["price"]) == ("BTC-USD", 64250.5)
 
 
-def test_the_default_quantity_is_1(api: str, sidecar: FakeSidecar) -> None:
+def test_the_default_quantity_is_1(api: str, shared_sidecar: FakeSidecar) -> None:
     assert request(f"{api}/trade/sell", b"", **JSON)[0] == 202
-    assert sidecar.receive()["qty"] == 1.0
+    assert shared_sidecar.receive()["qty"] == 1.0
 
 
-def test_a_form_is_answered_with_a_redirect_to_the_page(api: str, sidecar: FakeSidecar) -> None:
+def test_a_form_is_answered_with_a_redirect_to_the_page(api: str, shared_sidecar: FakeSidecar) -> None:
     status, headers, _ = request(f"{api}/trade/sell", b"qty=3", **FORM)
     assert status == 303
     assert headers["location"] == "http://desk.example:8501"
-    assert sidecar.receive()["qty"] == 3.0
+    assert shared_sidecar.receive()["qty"] == 3.0
 
 
-def test_a_multipart_form_is_accepted(api: str, sidecar: FakeSidecar) -> None:
+def test_a_multipart_form_is_accepted(api: str, shared_sidecar: FakeSidecar) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="qty"\r\n\r\n4\r\n--x--\r\n'
     assert request(f"{api}/trade/buy", body, **{"Content-Type": "multipart/form-data; boundary=x"})[0] == 303
-    assert sidecar.receive()["qty"] == 4.0
+    assert shared_sidecar.receive()["qty"] == 4.0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +97,7 @@ def test_a_multipart_form_is_accepted(api: str, sidecar: FakeSidecar) -> None:
     ],
 )
 def test_an_invalid_order_is_refused_with_the_reason(  # noqa: PLR0913, PLR0917 - one parameter a column
-    api: str, sidecar: FakeSidecar, side: str, body: bytes, headers: dict[str, str], location: list[str]
+    api: str, shared_sidecar: FakeSidecar, side: str, body: bytes, headers: dict[str, str], location: list[str]
 ) -> None:
     status, _, answer = request(f"{api}/trade/{side}", body, **headers)
     problem = json.loads(answer)["detail"][0]
@@ -114,12 +105,12 @@ def test_an_invalid_order_is_refused_with_the_reason(  # noqa: PLR0913, PLR0917 
     assert problem["msg"]
     # The next trade that arrives is a valid one: the invalid order emitted none.
     request(f"{api}/trade/buy", b'{"qty": 8}', **JSON)
-    assert sidecar.receive()["qty"] == 8.0
+    assert shared_sidecar.receive()["qty"] == 8.0
 
 
-def test_a_trade_that_cannot_be_stored_is_refused_with_the_reason(tmp_path: Path, sidecar: FakeSidecar) -> None:
+def test_a_trade_that_cannot_be_stored_is_refused_with_the_reason(tmp_path: Path, shared_sidecar: FakeSidecar) -> None:
     port = free_port()
-    environ = {**sidecar.environ, "PORT": str(port), "WEBAPP_OUTBOX": str(tmp_path)}
+    environ = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_OUTBOX": str(tmp_path)}
     limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("api")]
     with subprocess.Popen(limited, env={**os.environ, **environ}) as process:
         url = f"http://127.0.0.1:{port}"
@@ -153,8 +144,8 @@ def test_an_invalid_setting_ends_the_program_with_one_line(module: str, name: st
 
 
 @PROGRAMS
-def test_a_port_in_use_ends_the_program_with_one_line(module: str, name: str, sidecar: FakeSidecar) -> None:
-    port = sidecar.address.rsplit(":", 1)[1]
+def test_a_port_in_use_ends_the_program_with_one_line(module: str, name: str, shared_sidecar: FakeSidecar) -> None:
+    port = shared_sidecar.address.rsplit(":", 1)[1]
     ended = run(module, PORT=port)
     assert ended.returncode == 1
     assert ended.stderr == f"{name}: PORT={port}: another program listens there. Stop it, or choose another port\n"

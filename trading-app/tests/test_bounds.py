@@ -53,23 +53,14 @@ def running(sidecar: FakeSidecar, output: Path) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def sidecar() -> Iterator[FakeSidecar]:
-    """A running sidecar, shared by the tests of this module."""
-    sidecar = FakeSidecar()
-    sidecar.open()
-    yield sidecar
-    sidecar.close()
-
-
-@pytest.fixture(scope="module")
-def api(sidecar: FakeSidecar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running(sidecar, tmp_path_factory.mktemp("api") / "output") as api:
+def api(shared_sidecar: FakeSidecar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running(shared_sidecar, tmp_path_factory.mktemp("api") / "output") as api:
         yield api
 
 
-def test_a_body_may_have_64_kib(api: Api, sidecar: FakeSidecar) -> None:
+def test_a_body_may_have_64_kib(api: Api, shared_sidecar: FakeSidecar) -> None:
     assert request(api.buy, b'{"qty": 2}'.ljust(LIMIT), **JSON)[0] == 202
-    assert sidecar.receive()["qty"] == 2.0
+    assert shared_sidecar.receive()["qty"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -79,9 +70,9 @@ def test_a_body_may_have_64_kib(api: Api, sidecar: FakeSidecar) -> None:
         pytest.param(FORM, b"qty=2&a=".ljust(LIMIT + 1, b"x"), id="form"),
     ],
 )
-def test_a_larger_body_is_refused(api: Api, sidecar: FakeSidecar, headers: dict[str, str], body: bytes) -> None:
+def test_a_larger_body_is_refused(api: Api, shared_sidecar: FakeSidecar, headers: dict[str, str], body: bytes) -> None:
     assert request(api.buy, body, **headers)[0] == 413
-    assert_emits_nothing_else(api, sidecar)
+    assert_emits_nothing_else(api, shared_sidecar)
 
 
 def test_a_body_with_a_large_content_length_is_refused_before_it_is_sent(api: Api) -> None:
@@ -107,14 +98,14 @@ def test_an_endless_body_does_not_fill_the_memory(api: Api, media_type: str) -> 
     assert api.peak_memory - before < 20e6
 
 
-def test_a_stop_does_not_wait_for_the_rest_of_a_body(sidecar: FakeSidecar, tmp_path: Path) -> None:
+def test_a_stop_does_not_wait_for_the_rest_of_a_body(shared_sidecar: FakeSidecar, tmp_path: Path) -> None:
     with (
-        running(sidecar, tmp_path / "output") as api,
+        running(shared_sidecar, tmp_path / "output") as api,
         socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection,
     ):
         connection.sendall(b"POST /trade/buy HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
         assert request(api.buy, b"{}", **JSON)[0] == 202
-        assert sidecar.receive()["qty"] == 1.0
+        assert shared_sidecar.receive()["qty"] == 1.0
         api.process.send_signal(signal.SIGTERM)
         api.process.wait(5)
     assert "Traceback" not in (tmp_path / "output").read_text()
@@ -122,21 +113,21 @@ def test_a_stop_does_not_wait_for_the_rest_of_a_body(sidecar: FakeSidecar, tmp_p
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "application/jsonp", "", None])
 def test_a_body_that_is_neither_json_nor_a_form_is_refused(
-    api: Api, sidecar: FakeSidecar, media_type: str | None
+    api: Api, shared_sidecar: FakeSidecar, media_type: str | None
 ) -> None:
     with closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         headers = {} if media_type is None else {"Content-Type": media_type}
         connection.request("POST", "/trade/buy", b'{"qty": 5}', headers)
         answer = connection.getresponse()
         assert (answer.status, b"send application/json" in answer.read()) == (415, True)
-    assert_emits_nothing_else(api, sidecar)
+    assert_emits_nothing_else(api, shared_sidecar)
 
 
-def test_a_request_without_a_body_needs_no_content_type(api: Api, sidecar: FakeSidecar) -> None:
+def test_a_request_without_a_body_needs_no_content_type(api: Api, shared_sidecar: FakeSidecar) -> None:
     with closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         connection.request("POST", "/trade/buy")
         assert connection.getresponse().status == 202
-    assert sidecar.receive()["qty"] == 1.0
+    assert shared_sidecar.receive()["qty"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -152,9 +143,9 @@ def test_a_request_without_a_body_needs_no_content_type(api: Api, sidecar: FakeS
         pytest.param({"Host": "TRADING.example", "Origin": "http://TRADING.example"}, id="allowed host, capitals"),
     ],
 )
-def test_the_page_and_allowed_hosts_may_trade(api: Api, sidecar: FakeSidecar, headers: dict[str, str]) -> None:
+def test_the_page_and_allowed_hosts_may_trade(api: Api, shared_sidecar: FakeSidecar, headers: dict[str, str]) -> None:
     assert request(api.buy, b'{"qty": 6}', **JSON, **from_port(api, headers))[0] == 202
-    assert sidecar.receive()["qty"] == 6.0
+    assert shared_sidecar.receive()["qty"] == 6.0
 
 
 @pytest.mark.parametrize(
@@ -173,10 +164,10 @@ def test_the_page_and_allowed_hosts_may_trade(api: Api, sidecar: FakeSidecar, he
     ],
 )
 def test_other_web_sites_and_unknown_hosts_may_not_trade(
-    api: Api, sidecar: FakeSidecar, headers: dict[str, str], status: int
+    api: Api, shared_sidecar: FakeSidecar, headers: dict[str, str], status: int
 ) -> None:
     assert request(api.buy, b"{}", **JSON, **from_port(api, headers))[0] == status
-    assert_emits_nothing_else(api, sidecar)
+    assert_emits_nothing_else(api, shared_sidecar)
 
 
 def from_port(api: Api, headers: dict[str, str]) -> dict[str, str]:

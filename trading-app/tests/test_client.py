@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.publisher import TradePublisher
+from trading_app.unreachable import Unreachable
 
 type Serve = Callable[..., str]
 

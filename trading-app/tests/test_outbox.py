@@ -16,7 +16,8 @@ import pytest
 
 from trading_app.journal import Journal
 from trading_app.messages import GapFill, Trade, decode, encode
-from trading_app.outbox import Outbox, OutboxError, OutboxInUse, open_outbox
+from trading_app.outbox import Outbox, open_outbox
+from trading_app.outbox_error import OutboxError, OutboxInUse
 from trading_app.segment import Memory, Segment
 from trading_app.window import Window
 

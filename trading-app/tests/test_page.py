@@ -150,14 +150,14 @@ def test_the_tape_shows_quantities_unrounded(page: AppTest, quantity: str, shown
     assert column(page, "Quantity") == [shown]
 
 
-def test_a_trade_changes_from_waiting_to_counted_with_its_delivery_time(page: AppTest, sidecar: FakeSidecar) -> None:
+def test_a_trade_changes_from_waiting_to_counted_with_the_time_until_then(page: AppTest, sidecar: FakeSidecar) -> None:
     sidecar.commits = False
     press(page, "Buy")
     show(page, "My trades")
     assert column(page, "State") == [":blue-badge[waiting]"]
     sidecar.commits = True
     assert eventually(lambda: column(page.run(), "State") == [":green[counted]"])
-    assert column(page, "Delivery")[0].endswith(("ms", "s"))
+    assert column(page, "Confirmed")[0].endswith(("ms", "s"))
 
 
 def test_the_tape_shows_trades_of_all_publishers(page: AppTest, sidecar: FakeSidecar) -> None:
@@ -170,6 +170,18 @@ def test_the_tape_shows_trades_of_all_publishers(page: AppTest, sidecar: FakeSid
     assert column(page, "Price") == ["64,250.5", NONE]
     assert column(page, "Delivery") == ["250 ms", "1 ms"]
     assert column(page, "State") == ["", ""]
+
+
+def test_symbols_with_unpriced_trades_are_named_below_the_positions(page: AppTest, sidecar: FakeSidecar) -> None:
+    sidecar.counted = [{"side": "sell", "qty": 2, "ts": 99, "received_at": 99.001}]
+    expected = ":small[No averages and profit where some trades carry no price: (no symbol).]"
+    assert eventually(lambda: expected in [text.value for text in page.run().markdown])
+
+
+def test_a_refusal_that_a_rerun_interrupted_is_shown_by_the_next_run(page: AppTest) -> None:
+    page.session_state["refusals"] = ["Nothing was sent: the disk is full."]
+    assert [toast.value for toast in page.run().toast] == ["Nothing was sent: the disk is full."]
+    assert not page.run().toast
 
 
 def test_my_trades_shows_only_trades_of_this_page_newest_first(page: AppTest, sidecar: FakeSidecar) -> None:

@@ -12,23 +12,23 @@ def totals(**by_symbol: tuple[SideTotals, SideTotals]) -> Totals:
 
 def test_profit_is_sells_minus_buys_plus_the_net_position_at_the_last_price() -> None:
     traded = totals(BTC=(SideTotals(2, 3.0, 300.0), SideTotals(1, 1.0, 120.0)))
-    assert list(positions(traded, {"BTC": 110.0})) == [
+    assert list(positions(traded, {"BTC": 110.0}, ())) == [
         Position("BTC", 2.0, 3.0, 1.0, 100.0, 120.0, 110.0, 420.0, 120.0 - 300.0 + 2.0 * 110.0)
     ]
 
 
 def test_without_prices_a_position_has_no_profit() -> None:
-    (position,) = positions(totals(BTC=(SideTotals(1, 3.0), SideTotals(1, 1.0))), {})
+    (position,) = positions(totals(BTC=(SideTotals(1, 3.0), SideTotals(1, 1.0))), {}, ())
     assert position == Position("BTC", 2.0, 3.0, 1.0, None, None, None, None, None)
 
 
 def test_without_a_last_price_a_position_has_no_profit() -> None:
-    (position,) = positions(totals(BTC=(SideTotals(1, 3.0, 300.0), SideTotals())), {})
+    (position,) = positions(totals(BTC=(SideTotals(1, 3.0, 300.0), SideTotals())), {}, ())
     assert (position.turnover, position.average_buy, position.profit) == (300.0, 100.0, None)
 
 
 def test_a_symbol_without_trades_has_no_position() -> None:
-    assert list(positions(Totals({"": {"buy": SideTotals(), "sell": SideTotals()}}, 0.0, 0.0, {}), {})) == []
+    assert list(positions(Totals({"": {"buy": SideTotals(), "sell": SideTotals()}}, 0.0, 0.0, {}), {}, ())) == []
 
 
 def test_with_trades_known_to_have_no_price_averages_and_profit_are_unknown() -> None:
@@ -39,12 +39,12 @@ def test_with_trades_known_to_have_no_price_averages_and_profit_are_unknown() ->
 
 
 def test_with_a_side_that_has_no_prices_the_profit_is_unknown() -> None:
-    (position,) = positions(totals(BTC=(SideTotals(1, 3.0, 300.0), SideTotals(1, 1.0))), {"BTC": 110.0})
+    (position,) = positions(totals(BTC=(SideTotals(1, 3.0, 300.0), SideTotals(1, 1.0))), {"BTC": 110.0}, ())
     assert (position.average_buy, position.average_sell, position.profit) == (100.0, None, None)
 
 
 def test_a_position_without_a_symbol_is_labelled() -> None:
-    (position,) = positions(Totals({"": {"buy": SideTotals(1, 0.1), "sell": SideTotals(1, 0.3)}}, 0.0, 0.0, {}), {})
+    (position,) = positions(Totals({"": {"buy": SideTotals(1, 0.1), "sell": SideTotals(1, 0.3)}}, 0.0, 0.0, {}), {}, ())
     assert position.symbol == "(no symbol)"
     assert position.net == -0.2
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from trading_app.client import Unreachable
 from trading_app.ui.prometheus import Prometheus
+from trading_app.unreachable import Unreachable
 
 type Answer = Callable[[str], Any]
 

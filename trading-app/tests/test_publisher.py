@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from app_process import FakeSidecar, eventually
 
-from trading_app.outbox import OutboxInUse
+from trading_app.outbox_error import OutboxInUse
 from trading_app.publisher import TradePublisher
 
 

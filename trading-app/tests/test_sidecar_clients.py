@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from app_process import METRICS, free_port
 
-from trading_app.client import Unreachable
 from trading_app.counted import CountedTrade, CountedTradesClient
 from trading_app.cursor import Cursor, CursorClient
 from trading_app.totals import SideTotals, TotalsClient
+from trading_app.unreachable import Unreachable
 
 
 class FixedAnswer(BaseHTTPRequestHandler):

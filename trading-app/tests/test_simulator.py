@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from app_process import FakeSidecar, eventually
 
-from trading_app.outbox import Outbox, OutboxError
+from trading_app.outbox import Outbox
+from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 from trading_app.segment import Segment
 from trading_app.ui.simulator import FlowSettings, Simulator

@@ -49,12 +49,12 @@ def test_a_lost_trade_is_sorted_by_its_time() -> None:
 
 def test_the_delivery_time_runs_from_publisher_to_sidecar() -> None:
     (row,) = tape([], frozenset(), Snapshot(trades=(counted(99.0, THEIRS, 1),)))
-    assert row.delivery == 0.25
+    assert row.seconds == 0.25
 
 
 def test_my_trades_have_their_state_and_the_time_until_it_was_confirmed() -> None:
     log = [sent(99.0, 7), sent(98.0, 6, "delivered", 98.5), sent(97.0, 5, "lost", 99.0)]
-    assert [(row.state, row.delivery) for row in my_trades(log)] == [
+    assert [(row.state, row.seconds) for row in my_trades(log)] == [
         ("waiting", None),
         ("counted", 0.5),
         ("lost", None),

@@ -86,7 +86,11 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _histogram("trade_delivery_seconds", "Time from a trade's ts to its receipt, in seconds.", snapshot.delivery)
     yield _counter("sidecar_messages_received", "Messages received, valid or not.", snapshot.received)
     yield _rejected(snapshot.rejected)
-    yield _counter("sidecar_trades_duplicate", "Tracked trades that were already counted.", snapshot.duplicates)
+    yield _counter(
+        "sidecar_trades_duplicate",
+        "Tracked trades that were already counted, or counted as lost.",
+        snapshot.duplicates,
+    )
     yield _counter(
         "sidecar_trades_out_of_sequence",
         "Tracked trades that arrived before their turn; publishers resend them.",
@@ -97,7 +101,11 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _histogram(
         "sidecar_commit_seconds", "Duration of a commit of totals and cursors, in seconds.", snapshot.commit_seconds
     )
-    yield _counter("sidecar_commit_failures", "Commits that failed; each is retried.", snapshot.commit_failures)
+    yield _counter(
+        "sidecar_commit_failures",
+        "Failed commits and checks of the state file; each is retried.",
+        snapshot.commit_failures,
+    )
     yield _counter(
         "sidecar_refused",
         "With CURVE: frames from keys that are not allowed (any more), and failed handshakes.",

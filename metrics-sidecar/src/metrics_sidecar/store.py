@@ -92,7 +92,7 @@ class Store:
             raise sqlite3.DatabaseError("the content does not match its checksum")
         self.state_id, age = content.totals[:2]
         self._series = {(side, symbol): Series(*counted) for side, symbol, *counted in content.series}
-        self._opened_at_age_zero = self._clock() - age
+        self._born_at = self._clock() - age
         self._forget_age = age + _FORGET_INTERVAL
 
     def load(self, max_symbols: int = MAX_SYMBOLS) -> Ledger:
@@ -129,7 +129,7 @@ class Store:
             except OSError:
                 is_unchanged = False
             if not is_unchanged:
-                remedy = "put it back, or restart to start from zero"
+                remedy = "put it back, or restart from zero"
                 raise StoreError(f"the state file {file} was removed or replaced: {remedy}", remedy)
 
     def commit(self, ledger: Ledger) -> Totals:
@@ -156,7 +156,7 @@ class Store:
 
     def _write(self, totals: Totals, ledger: Ledger) -> list[Row]:
         """Write what changed. Returns the rows of the forgotten sessions."""
-        age = self._clock() - self._opened_at_age_zero
+        age = self._clock() - self._born_at
         # SQLite stores -0.0 as 0.0, and the checksum must match.
         row = (self.state_id, age, totals.last_trade_ts + 0.0, totals.tracked, min(totals.lost, _MAX_INTEGER))
         sessions = [(session, ledger.next_seq[session], age) for session in ledger.dirty_sessions]

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trading_app.guard import MAX_BODY, Guard
 from trading_app.messages import MAX_PRICE, MAX_QTY, SYMBOL, Side
 from trading_app.metrics import process_registry, render
-from trading_app.outbox import OutboxError, open_outbox
+from trading_app.outbox import open_outbox
+from trading_app.outbox_error import OutboxError
 from trading_app.program import Program
 from trading_app.publisher import TradePublisher
 from trading_app.settings import Settings

@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 
 from trading_app.unreachable import Unreachable
 
-__all__ = ["HttpClient", "Unreachable"]
-
 _MIB = 1024 * 1024
 
 

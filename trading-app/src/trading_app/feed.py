@@ -16,7 +16,8 @@ import click
 
 from trading_app.messages import SIDES, check_symbol
 from trading_app.orders import FileError, Order, at_rate, at_speed, play, read, simulate
-from trading_app.outbox import OutboxError, open_outbox
+from trading_app.outbox import open_outbox
+from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 from trading_app.settings import SettingError, Settings
 

@@ -16,8 +16,6 @@ from trading_app.outbox_error import OutboxError, OutboxInUse, outbox_errors
 from trading_app.recovery import read_segments
 from trading_app.segment import Memory, Segment, gap_line
 
-__all__ = ["Outbox", "OutboxError", "OutboxInUse", "open_outbox"]
-
 log = logging.getLogger(__name__)
 
 _SEGMENT = re.compile(r"\d{12}\.journal")
@@ -129,17 +127,14 @@ class Outbox:
     def _take_over(self, other: Path) -> None:
         """Move another folder into this one, unless a publisher holds it."""
         try:
-            lock = _lock(other)
-        except (OutboxInUse, OSError):
-            return
-        with lock:
-            try:
-                with outbox_errors(other):
-                    _open_folder(other)
-                    # One rename moves them all: a session must not be split between two processes.
-                    other.rename(self.path / f"{_TAKEN}{other.name}")
-            except OutboxError as error:
-                log.warning("%s. Its trades stay there", error)
+            with outbox_errors(other), _lock(other):
+                _open_folder(other)
+                # One rename moves them all: a session must not be split between two processes.
+                other.rename(self.path / f"{_TAKEN}{other.name}")
+        except OutboxInUse:
+            pass  # Its publisher sends them.
+        except OutboxError as error:
+            log.warning("%s. Its trades stay there", error)
 
     def _flatten(self) -> None:
         """Move the segments of taken folders behind this folder's own segments."""

@@ -4,7 +4,8 @@ import argparse
 from dataclasses import dataclass
 
 from trading_app import reloader, server
-from trading_app.outbox import OutboxError, open_outbox
+from trading_app.outbox import open_outbox
+from trading_app.outbox_error import OutboxError
 from trading_app.settings import SettingError, Settings, require_free
 
 

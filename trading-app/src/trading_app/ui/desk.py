@@ -100,11 +100,6 @@ class Desk:
         return self._simulator.settings
 
     @property
-    def activity(self) -> tuple[FlowSettings | None, bool]:
-        """The flow that is running, and whether the simulator publishes."""
-        return self.flow, self.load is not None
-
-    @property
     def flow_problem(self) -> str:
         """Why the flow ended by itself; empty if it did not."""
         return self._simulator.problem

@@ -13,15 +13,13 @@ from trading_app.ui.status import draw_status
 from trading_app.ui.tape import draw_tape
 from trading_app.ui.ticket import current_symbol, draw_ticket
 
+# The same for each part at all times: Streamlit's client can crash when a redraw changes the interval of a fragment.
 _EACH_SECOND = 1.0
 
 
 @st.fragment(run_every=_EACH_SECOND)
 def status(desk: Desk) -> None:
-    """The state of the loop. When a flow starts or stops, on this page or another, it redraws the page."""
     draw_status(desk, desk.look(current_symbol(desk)))
-    if desk.activity != st.session_state["activity"]:
-        st.rerun()
 
 
 @st.fragment(run_every=_EACH_SECOND)
@@ -39,7 +37,6 @@ def market(desk: Desk) -> None:
 
 
 def page(desk: Desk) -> None:
-    activity = st.session_state["activity"] = desk.activity
     status(desk)
     with st.container(key="desk"):
         with st.container(key="trading"):
@@ -49,7 +46,7 @@ def page(desk: Desk) -> None:
         with st.container(key="market", gap="small"):
             market(desk)
         with st.container(key="flow"):
-            st.fragment(draw_simulator, run_every=_EACH_SECOND if any(activity) else None)(desk)
+            st.fragment(draw_simulator, run_every=_EACH_SECOND)(desk)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.counted import CountedTrade, CountedTradesClient
 from trading_app.messages import Side
 from trading_app.settings import Settings
@@ -14,6 +14,7 @@ from trading_app.totals import Totals, TotalsClient
 from trading_app.ui.history import History, Point, Value
 from trading_app.ui.prices import Prices
 from trading_app.ui.prometheus import Prometheus
+from trading_app.unreachable import Unreachable
 
 CHART_SECONDS = 300.0
 _INTERVAL = 1.0

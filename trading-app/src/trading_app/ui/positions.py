@@ -49,9 +49,7 @@ class Position(NamedTuple):
     profit: float | None
 
 
-def positions(
-    totals: Totals, last_prices: Mapping[str, float], unpriced: Container[str] = frozenset()
-) -> Iterator[Position]:
+def positions(totals: Totals, last_prices: Mapping[str, float], unpriced: Container[str]) -> Iterator[Position]:
     """A position for each symbol that was traded; ``unpriced`` are the symbols with trades that carry no price."""
     for symbol, by_side in totals.by_symbol.items():
         buy, sell = by_side["buy"], by_side["sell"]
@@ -100,6 +98,8 @@ def draw_positions(snapshot: Snapshot) -> None:
         placeholder=NONE,
         alt="Positions by symbol",
     )
+    if unpriced := [symbol or _NO_SYMBOL for symbol in sorted(snapshot.unpriced)]:
+        st.markdown(f":small[No averages and profit where some trades carry no price: {', '.join(unpriced)}.]")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,9 +4,10 @@ import json
 import time
 from urllib.parse import urlencode
 
-from trading_app.client import HttpClient, Unreachable
+from trading_app.client import HttpClient
 from trading_app.messages import SIDES
 from trading_app.ui.history import Point, Value
+from trading_app.unreachable import Unreachable
 
 _RATE = 'sum(rate(trades_total{side="%s"}[10s]))'
 _POSITION = 'sum(volume_total{side="buy",symbol="%s"}) - sum(volume_total{side="sell",symbol="%s"})'

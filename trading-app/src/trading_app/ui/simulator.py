@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 
 from trading_app.orders import Order, simulate
-from trading_app.outbox import OutboxError
+from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 
 _WINDOW = 1.0

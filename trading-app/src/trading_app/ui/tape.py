@@ -19,14 +19,14 @@ _STATES = {"waiting": ":blue-badge[waiting]", "counted": ":green[counted]", "los
 
 
 class Row(NamedTuple):
-    """A trade as shown. ``delivery`` is in seconds, None while unknown; ``state`` is "" if it is not this page's."""
+    """A trade as shown. ``seconds`` are those of the column's name, None while unknown; ``state`` is "" for others'."""
 
     ts: float
     side: Side
     symbol: str | None
     qty: float
     price: float | None
-    delivery: float | None
+    seconds: float | None
     state: str
 
 
@@ -44,7 +44,7 @@ def tape(log: list[Sent], sessions: frozenset[str], snapshot: Snapshot) -> list[
 
 def my_trades(log: list[Sent]) -> list[Row]:
     """The trades made on this page, newest first."""
-    return [_sent(sent) for sent in log]
+    return [_sent(sent)._replace(seconds=_confirmed_after(sent)) for sent in log]
 
 
 def _is_missed(sent: Sent, asked_at: float, oldest: float) -> bool:
@@ -60,10 +60,12 @@ def _counted(trade: CountedTrade, is_mine: bool) -> Row:
 
 def _sent(sent: Sent) -> Row:
     trade = sent.trade
-    is_counted = sent.status == "delivered"
-    delivery = sent.settled_at - trade.ts if is_counted and sent.settled_at is not None else None
-    state = "counted" if is_counted else sent.status
-    return Row(trade.ts, trade.side, trade.symbol, trade.qty, trade.price, delivery, state)
+    state = "counted" if sent.status == "delivered" else sent.status
+    return Row(trade.ts, trade.side, trade.symbol, trade.qty, trade.price, None, state)
+
+
+def _confirmed_after(sent: Sent) -> float | None:
+    return sent.settled_at - sent.trade.ts if sent.status == "delivered" and sent.settled_at is not None else None
 
 
 def draw_tape(desk: Desk, snapshot: Snapshot) -> None:
@@ -72,7 +74,8 @@ def draw_tape(desk: Desk, snapshot: Snapshot) -> None:
     )
     log = desk.log
     rows = my_trades(log) if shown == _MINE else tape(log, desk.sessions, snapshot)
-    st.table(_table(rows[:_ROWS]), border="horizontal", hide_index=True, hide_header=False, alt=shown)
+    column = "Confirmed" if shown == _MINE else "Delivery"
+    st.table(_table(rows[:_ROWS], column), border="horizontal", hide_index=True, hide_header=False, alt=shown)
     st.markdown(f":small[{_caption(shown, rows)}]")
 
 
@@ -80,18 +83,18 @@ def _caption(shown: str, rows: list[Row]) -> str:
     if not rows:
         return "No trades yet."
     if shown == _MINE:
-        return f"The last {count(len(rows))} made on this page. Delivery: time until the count was confirmed."
+        return f"The last {count(len(rows))} made on this page. Confirmed: time until the page knew that it counts."
     return "Counted by the sidecar, from all publishers. Delivery: time from publisher to sidecar."
 
 
-def _table(rows: list[Row]) -> pa.Table:
+def _table(rows: list[Row], column: str) -> pa.Table:
     columns = {
         "Time": (clock(row.ts, "milliseconds") for row in rows),
         "Side": (f":{COLOURS[row.side]}[{row.side}]" for row in rows),
         "Symbol": (row.symbol or NONE for row in rows),
         "Quantity": (number(row.qty) for row in rows),
         "Price": (NONE if row.price is None else number(row.price) for row in rows),
-        "Delivery": (NONE if row.delivery is None else duration(row.delivery) for row in rows),
+        column: (NONE if row.seconds is None else duration(row.seconds) for row in rows),
         "State": (_STATES[row.state] for row in rows),
     }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

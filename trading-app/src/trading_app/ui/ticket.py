@@ -5,7 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from trading_app.messages import Side
-from trading_app.outbox import OutboxError
+from trading_app.outbox_error import OutboxError
 from trading_app.ui.buttons import draw_buttons
 from trading_app.ui.desk import Desk
 from trading_app.ui.fields import problem, read_price, read_quantity, read_symbol
