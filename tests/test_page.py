@@ -111,7 +111,7 @@ class Pictures:
             acts.get(number, lambda: None)()
             whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             shot = whole.resize((1120, 420), Image.Resampling.LANCZOS)
-            shots.append(shot.quantize(palette=shots[0]) if shots else shot.quantize(200))
+            shots.append(shot.quantize(palette=shots[0], dither=Image.Dither.NONE) if shots else shot.quantize(200))
         path = self._folder / f"{name}.gif"
         each = round(1000 * (time.monotonic() - started) / frames)
         shots[0].save(path, save_all=True, append_images=shots[1:], duration=each, loop=0, optimize=True)
@@ -737,7 +737,7 @@ def test_from_a_click_to_the_counter_in_an_animation(
         14: lambda: button(desk, "Sell").click(),
         25: lambda: button(desk, "Buy").click(),
     }
-    path = pictures.record(desk, "click-to-counter", presses, frames=36)
+    path = pictures.record(desk, "click-to-counter", presses, frames=44)
     expect(metric(desk, "Buy trades")).to_have_text("3")
     expect(metric(desk, "Sell trades")).to_have_text("2")
     assert path.stat().st_size < 2_000_000
