@@ -19,7 +19,7 @@ from trading_app.ui.simulator import FlowSettings, Load, Simulator
 _LOG_LENGTH = 20
 _POLL = 0.5
 # Most trades are counted sooner, and the page shows them as such at once.
-_PATIENCE = 0.1
+PATIENCE = 0.1
 
 
 class Desk:
@@ -53,7 +53,7 @@ class Desk:
         sent = Sent(self._publisher.publish(side, qty, symbol=symbol, price=price))
         self._state.log.insert(0, sent)
         del self._state.log[_LOG_LENGTH:]
-        self._wait(sent, _PATIENCE)
+        self._wait(sent, PATIENCE)
         self._unsettled.put(sent)
         self._save()
 
