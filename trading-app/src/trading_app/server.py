@@ -162,8 +162,6 @@ def listen(
         reload_dirs=list(reload_dirs) or None,
         http=BoundedProtocol,
         ws_max_size=MAX_MESSAGE,
-        # A redraw of the page is many small messages, and most browsers run on this machine or near it.
-        ws_per_message_deflate=False,
         # asyncio accepts up to a whole backlog before the first connection is counted.
         backlog=_max_connections() // 2,
         log_config=_log_config(),
