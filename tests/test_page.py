@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from axe_playwright_python.sync_playwright import Axe
 from harness.stack import Honcho, Prometheus, Workspace, eventually, free_port, get
 from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import TimeoutError as Timeout
 
 type Start = Callable[..., Honcho]
 type Open = Callable[..., Page]
@@ -62,9 +63,15 @@ def tab(shared: Workspace, context: BrowserContext) -> Iterator[Open]:
 
     yield open_tab
     page = context.pages[0]
-    if button(page, "Stop").is_visible():
-        button(page, "Stop").click()
-        expect(button(page, "Start")).to_be_visible()
+
+    def stopped() -> bool:
+        # A redraw that began before may show Stop for a moment.
+        if button(page, "Stop").is_visible():
+            with suppress(Timeout):
+                button(page, "Stop").click(timeout=2000)
+        return button(page, "Start").is_visible()
+
+    assert eventually(stopped)
 
 
 @pytest.fixture
