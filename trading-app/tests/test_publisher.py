@@ -159,7 +159,7 @@ def test_a_full_journal_drops_the_oldest_trades_and_counts_them(absent: FakeSide
         assert [publisher.status(trade) for trade in trades[4:6]] == ["lost", "waiting"]
         absent.open()
         assert publisher.flush(20)
-    # Both may come again: the sidecar's answer decides, and it may arrive after a second sending.
+    # The publisher sends gap fill and trades again if the sidecar's answer is late.
     first, *others = absent.receive_all()
     assert (first["type"], first["new_seq"]) == ("gap_fill", 6)
     assert [message["seq"] for message in others if message["type"] == "trade"][:10] == list(range(6, 16))

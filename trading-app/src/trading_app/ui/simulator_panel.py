@@ -20,12 +20,13 @@ def draw_simulator(desk: Desk) -> None:
     state = f":green-badge[{per_second(running.rate)}]" if running else ":gray-badge[stopped]"
     with st.expander(f"**Order flow** {state}", key="simulator", expanded=True):
         _draw_settings(running)
-        # Callbacks: what follows a button in the script does not run if a rerun comes first.
+        # Callbacks: what follows a button in the script does not run if a rerun comes first. One key: Streamlit shows
+        # two buttons for a moment when one takes the place of the other.
         with st.container(horizontal=True, gap="small", key="flow-buttons"):
             if running:
-                st.button("Stop", icon=":material/stop:", key="stop", on_click=desk.stop_flow)
+                st.button("Stop", icon=":material/stop:", key="switch", on_click=desk.stop_flow)
             else:
-                st.button("Start", icon=":material/play_arrow:", key="start", on_click=_start, args=(desk,))
+                st.button("Start", icon=":material/play_arrow:", key="switch", on_click=_start, args=(desk,))
             st.button("Burst", icon=":material/bolt:", key="send-burst", on_click=_burst, args=(desk,))
         _draw_load(desk)
 

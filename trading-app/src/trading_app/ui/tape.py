@@ -19,7 +19,11 @@ _STATES = {"waiting": ":blue-badge[waiting]", "counted": ":green[counted]", "los
 
 
 class Row(NamedTuple):
-    """A trade as shown. ``seconds`` are those of the column's name, None while unknown; ``state`` is "" for others'."""
+    """A trade as shown.
+
+    ``seconds`` is the time to the sidecar, in "My trades" to the confirmation; None while unknown. ``state`` is "" for
+    trades of other publishers.
+    """
 
     ts: float
     side: Side
@@ -83,7 +87,7 @@ def _caption(shown: str, rows: list[Row]) -> str:
     if not rows:
         return "No trades yet."
     if shown == _MINE:
-        return f"The last {count(len(rows))} made on this page. Confirmed: time until the page knew that it counts."
+        return f"The last {count(len(rows))} made on this page. Confirmed: time until the sidecar confirmed the trade."
     return "Counted by the sidecar, from all publishers. Delivery: time from publisher to sidecar."
 
 
