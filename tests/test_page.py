@@ -478,7 +478,7 @@ def test_tabs_show_the_same_figures_trades_and_flow(tab: Open) -> None:
     expect(rows(other).first).to_contain_text("5.5")
     button(other, "Start").click()
     expect(button(mine, "Stop")).to_be_visible()
-    expect(mine.locator(".st-key-running-rate input")).to_be_disabled()
+    expect(mine.locator(".st-key-rate input")).to_be_disabled()
     button(mine, "Stop").click()
     expect(button(other, "Start")).to_be_visible()
 
@@ -501,17 +501,18 @@ def test_no_click_on_the_flow_is_lost_whatever_else_happens(desk: Page) -> None:
         desk.wait_for_timeout(number * 170 % 1000)
 
 
-def test_start_and_stop_are_one_button(desk: Page) -> None:
+def test_starting_and_stopping_a_flow_replaces_no_button_or_field(desk: Page) -> None:
     desk.evaluate("""() => {
-        const buttons = () => document.querySelectorAll('.st-key-flow-buttons button').length
-        window.most = buttons()
+        const parts = () => document.querySelectorAll('.st-key-simulator :is(button[kind=secondary], input)').length
+        window.counts = new Set([parts()])
         const options = { childList: true, subtree: true }
-        new MutationObserver(() => { window.most = Math.max(window.most, buttons()) }).observe(document.body, options)
+        new MutationObserver(() => window.counts.add(parts())).observe(document.body, options)
     }""")
     for label, other in [("Start", "Stop"), ("Stop", "Start")] * 3:
         button(desk, label).click()
         expect(button(desk, other)).to_be_visible()
-    assert desk.evaluate("window.most") == 2, "the other one is Burst"
+    # Start or Stop, Burst, and four fields.
+    assert desk.evaluate("[...window.counts]") == [6]
 
 
 def test_a_fast_flow_shows_its_load_on_the_publisher(desk: Page) -> None:

@@ -280,9 +280,9 @@ def test_a_flow_takes_its_settings_from_the_fields_and_shows_them(page: AppTest,
     press(page, "Start")
     trades = [sidecar.receive() for _ in range(20)]
     assert {(trade["side"], trade["symbol"]) for trade in trades} == {("sell", "ETH-USD")}
-    assert page.selectbox(key="running-rate").value == 100
-    assert page.multiselect(key="running-symbols").value == ["ETH-USD"]
-    assert page.selectbox(key="running-buys").disabled
+    assert page.selectbox(key="rate").value == 100
+    assert page.multiselect(key="symbols").value == ["ETH-USD"]
+    assert page.selectbox(key="buys").disabled
     press(page, "Stop")
     assert page.selectbox(key="rate").value == 100, "kept while the flow ran"
 

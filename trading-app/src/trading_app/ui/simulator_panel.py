@@ -12,7 +12,7 @@ from trading_app.ui.ticket import SYMBOLS
 _RATES = [1, 10, 100, 1_000, 10_000, 50_000, 100_000]
 _BURSTS = [100, 1_000, 10_000, 100_000]
 _BUYS = range(0, 101, 10)
-_RATE, _HALF, _BURST = 10, 50, 1_000
+_DEFAULTS = {"symbols": list(SYMBOLS), "rate": 10, "buys": 50, "burst": 1_000}
 
 
 def draw_simulator(desk: Desk) -> None:
@@ -37,33 +37,28 @@ def _start(desk: Desk) -> None:
 
 
 def _burst(desk: Desk) -> None:
-    if settings := desk.flow or _settings():
-        desk.burst(st.session_state.get("burst", _BURST), settings)
+    if settings := _settings():
+        desk.burst(st.session_state["burst"], settings)
 
 
 def _draw_settings(running: FlowSettings | None) -> None:
-    """The fields, or the settings of the running flow, which all pages share."""
+    """The fields. While a flow runs, they show its settings, which all pages share, and cannot be changed."""
+    fields = st.session_state
     if running:
-        symbols = list(running.symbols)
-        st.multiselect("Symbols", symbols, default=symbols, disabled=True, key="running-symbols", placeholder="none")
-    else:
-        st.multiselect(
-            "Symbols", SYMBOLS, default=SYMBOLS, key="symbols", accept_new_options=True, placeholder="none",
-            persist_state="page",
-        )  # fmt: skip
+        fields["symbols"] = list(running.symbols)
+        fields["rate"], fields["buys"] = int(running.rate), round(100 * running.buys)
+    for field, value in _DEFAULTS.items():
+        fields.setdefault(field, value)
+    is_fixed = running is not None
+    # One key for both states: Streamlit shows two fields for a moment when one takes the place of the other.
+    st.multiselect(
+        "Symbols", list(dict.fromkeys((*SYMBOLS, *fields["symbols"]))), key="symbols", accept_new_options=True,
+        placeholder="none", disabled=is_fixed,
+    )  # fmt: skip
     rate, buys, burst = st.columns(3, gap="small", wrap=False)
-    if running:
-        rate.selectbox("Per second", [running.rate], format_func=number, disabled=True, key="running-rate")
-        buys.selectbox("Buys", [running.buys], format_func=_percent, disabled=True, key="running-buys")
-    else:
-        rate.selectbox(
-            "Per second", _RATES, index=_RATES.index(_RATE), format_func=number, key="rate", persist_state="page"
-        )
-        buys.selectbox(
-            "Buys", _BUYS, index=_BUYS.index(_HALF), format_func=lambda part: f"{part} %", key="buys",
-            persist_state="page",
-        )  # fmt: skip
-    burst.selectbox("Burst of", _BURSTS, index=_BURSTS.index(_BURST), format_func=number, key="burst")
+    rate.selectbox("Per second", _RATES, format_func=number, key="rate", disabled=is_fixed)
+    buys.selectbox("Buys", _BUYS, format_func=lambda part: f"{part} %", key="buys", disabled=is_fixed)
+    burst.selectbox("Burst of", _BURSTS, format_func=number, key="burst")
 
 
 def _draw_load(desk: Desk) -> None:
@@ -79,15 +74,10 @@ def _draw_load(desk: Desk) -> None:
 
 def _settings() -> FlowSettings | None:
     """The settings in the fields; None if a symbol is invalid."""
-    # A page that was opened while a flow runs has not drawn the fields yet.
-    state = st.session_state
+    fields = st.session_state
     try:
-        symbols = tuple(check_symbol(symbol) for symbol in state.get("symbols", SYMBOLS))
+        symbols = tuple(check_symbol(symbol) for symbol in fields["symbols"])
     except ValueError as error:
         st.toast(f"Nothing was sent: {error}.", icon=":material/error:", duration="long")
         return None
-    return FlowSettings(float(state.get("rate", _RATE)), state.get("buys", _HALF) / 100, symbols)
-
-
-def _percent(part: float) -> str:
-    return f"{number(100 * part)} %"
+    return FlowSettings(float(fields["rate"]), fields["buys"] / 100, symbols)
