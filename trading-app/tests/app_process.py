@@ -179,6 +179,10 @@ class FakeSidecar:
         """Return the messages that have arrived so far."""
         return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
+    def receive_distinct(self) -> list[dict[str, Any]]:
+        """Return the messages that have arrived so far, each once. A publisher repeats them if an answer is late."""
+        return list({json.dumps(message): message for message in self.receive_all()}.values())
+
     def is_silent(self) -> bool:
         """Whether no message arrives within 0.2 s. Only a pause can show that."""
         time.sleep(0.2)
