@@ -38,7 +38,7 @@ def test_a_counter_reset_gives_no_negative_rate() -> None:
     assert seen((100.0, totals(10, 10)), (101.0, totals(0, 12))).rates(5.0, now=101.0) == {"buy": 0.0, "sell": 2.0}
 
 
-def test_each_poll_but_the_first_gives_a_point() -> None:
+def test_each_poll_after_the_first_gives_a_point() -> None:
     points = seen((100.0, totals(0, 0)), (102.0, totals(4, 0)), (103.0, totals(4, 6))).points()
     assert [(point.at, point.rates) for point in points] == [
         (102.0, {"buy": 2.0, "sell": 0.0}),
@@ -53,7 +53,12 @@ def test_each_poll_gives_a_position() -> None:
 
 
 def test_old_polls_are_dropped() -> None:
-    assert len(seen(*((float(at), totals()) for at in range(200))).points()) == 60
+    points = seen(*((float(at), totals()) for at in range(200))).points()
+    assert [point.at for point in points] == list(range(139, 200))
+
+
+def test_the_first_poll_after_a_long_pause_gives_no_point() -> None:
+    assert seen((10.0, totals()), (11.0, totals()), (100.0, totals(5))).points() == []
 
 
 @pytest.mark.parametrize(

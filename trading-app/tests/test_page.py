@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import trading_app.ui
 from trading_app.messages import SIDES, Side
-from trading_app.ui import ticket
+from trading_app.ui import desk, ticket
 from trading_app.ui.fields import problem, read_symbol
 from trading_app.ui.formatting import moment
 from trading_app.ui.numbers import NONE
@@ -76,6 +76,14 @@ def test_a_press_publishes_a_trade_with_the_default_symbol_and_quantity(page: Ap
     assert "price" not in trade
     assert (column(page, "Side"), column(page, "Quantity")) == ([":green[buy]"], ["1"])
     assert not page.error
+
+
+def test_a_trade_that_the_sidecar_counts_is_shown_as_counted_at_once(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "PATIENCE", 30.0)
+    press(page, "Buy")
+    assert column(page, "State") == [":green[counted]"]
 
 
 def test_a_trade_has_symbol_quantity_and_price_of_the_ticket(page: AppTest, sidecar: FakeSidecar) -> None:

@@ -162,6 +162,8 @@ def listen(
         reload_dirs=list(reload_dirs) or None,
         http=BoundedProtocol,
         ws_max_size=MAX_MESSAGE,
+        # Streamlit sends many small messages. Compressing each costs more than it saves.
+        ws_per_message_deflate=False,
         # asyncio accepts up to a whole backlog before the first connection is counted.
         backlog=_max_connections() // 2,
         log_config=_log_config(),

@@ -18,6 +18,8 @@ from trading_app.ui.simulator import FlowSettings, Load, Simulator
 
 _LOG_LENGTH = 20
 _POLL = 0.5
+# Most trades are counted sooner, and the page shows them as such at once.
+PATIENCE = 0.1
 
 
 class Desk:
@@ -42,7 +44,7 @@ class Desk:
         self._settling.start()
 
     def trade(self, side: Side, qty: float, symbol: str | None, price: float | None) -> None:
-        """Publish a trade.
+        """Publish a trade, and wait a moment until it is counted.
 
         Raises:
             ValueError: a value is invalid; the message says why.
@@ -51,6 +53,7 @@ class Desk:
         sent = Sent(self._publisher.publish(side, qty, symbol=symbol, price=price))
         self._state.log.insert(0, sent)
         del self._state.log[_LOG_LENGTH:]
+        self._wait(sent, PATIENCE)
         self._unsettled.put(sent)
         self._save()
 
@@ -147,10 +150,13 @@ class Desk:
         """Set the state of each trade in the log once it is known."""
         while sent := self._unsettled.get():
             while sent.status == "waiting" and not self._closed.is_set():
-                status = self._publisher.wait(sent.trade, _POLL)
-                sent.settled_at = None if status == "waiting" else time.time()
-                sent.status = status
+                self._wait(sent, _POLL)
             self._handover.save()
+
+    def _wait(self, sent: Sent, seconds: float) -> None:
+        status = self._publisher.wait(sent.trade, seconds)
+        sent.settled_at = None if status == "waiting" else time.time()
+        sent.status = status
 
 
 def _beside(outbox: Path) -> Path:

@@ -3,7 +3,6 @@
 import math
 from collections import deque
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import NamedTuple
 
 from trading_app.messages import SIDES, Side
@@ -25,10 +24,11 @@ class Value(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Totals, and the Unix time of the poll."""
+    """Totals, the Unix time of the poll, and the rates since the poll before; None without one."""
 
     at: float
     totals: Totals
+    rates: Mapping[Side, float] | None
 
 
 class History:
@@ -39,17 +39,17 @@ class History:
         self._seen: deque[Seen] = deque()
 
     def add(self, at: float, totals: Totals) -> None:
-        self._seen.append(Seen(at, totals))
-        while self._seen[0].at < at - self._seconds:
+        while self._seen and self._seen[0].at < at - self._seconds:
             self._seen.popleft()
+        self._seen.append(Seen(at, totals, _rates(self.last, at, totals) if self.last else None))
 
     @property
     def last(self) -> Seen | None:
         return self._seen[-1] if self._seen else None
 
     def points(self) -> list[Point]:
-        """One point for each poll but the first, with the rates since the poll before."""
-        return [Point(seen.at, _rates(before, seen)) for before, seen in pairwise(self._seen)]
+        """One point for each poll that has rates."""
+        return [Point(seen.at, seen.rates) for seen in self._seen if seen.rates]
 
     def positions(self, symbol: str) -> list[Value]:
         """The net position at each poll."""
@@ -58,7 +58,7 @@ class History:
     def rates(self, seconds: float, now: float) -> Mapping[Side, float] | None:
         """Trades per second over the last ``seconds``; None with fewer than two polls in that time."""
         recent = self._recent(seconds, now)
-        return _rates(recent[0], recent[-1]) if len(recent) > 1 else None
+        return _rates(recent[0], recent[-1].at, recent[-1].totals) if len(recent) > 1 else None
 
     def delivery(self, quantile: float, seconds: float, now: float) -> float | None:
         """A quantile of the delivery times of the last ``seconds``, in seconds; None without trades."""
@@ -79,11 +79,10 @@ class History:
         return [seen for seen in self._seen if seen.at >= now - seconds]
 
 
-def _rates(before: Seen, after: Seen) -> Mapping[Side, float]:
+def _rates(before: Seen, at: float, totals: Totals) -> Mapping[Side, float]:
     # Totals that fell: the state was deleted, and they started at 0 again.
     return {
-        side: max(0.0, after.totals.trades(side) - before.totals.trades(side)) / max(after.at - before.at, 1e-3)
-        for side in SIDES
+        side: max(0.0, totals.trades(side) - before.totals.trades(side)) / max(at - before.at, 1e-3) for side in SIDES
     }
 
 

@@ -13,40 +13,28 @@ from trading_app.ui.status import draw_status
 from trading_app.ui.tape import draw_tape
 from trading_app.ui.ticket import current_symbol, draw_ticket
 
-# The same for each part at all times: Streamlit's client can crash when a redraw changes the interval of a fragment.
-_EACH_SECOND = 1.0
+# A redraw costs the server processor time for each open page.
+_SECONDS = 2.0
 
 
-@st.fragment(run_every=_EACH_SECOND)
-def status(desk: Desk) -> None:
-    draw_status(desk, desk.look(current_symbol(desk)))
-
-
-@st.fragment(run_every=_EACH_SECOND)
-def tape(desk: Desk) -> None:
-    draw_tape(desk, desk.look(current_symbol(desk)))
-
-
-@st.fragment(run_every=_EACH_SECOND)
-def market(desk: Desk) -> None:
+# One fragment: Streamlit's client can crash, or confuse clicks, when several are redrawn at the same time.
+@st.fragment(run_every=_SECONDS)
+def page(desk: Desk) -> None:
     symbol = current_symbol(desk)
     snapshot = desk.look(symbol)
-    draw_numbers(snapshot)
-    draw_charts(snapshot, symbol)
-    draw_positions(snapshot)
-
-
-def page(desk: Desk) -> None:
-    status(desk)
+    draw_status(desk, snapshot)
     with st.container(key="desk"):
         with st.container(key="trading"):
-            st.fragment(draw_ticket)(desk)
+            # Before the tape, which shows a new trade at once.
+            draw_ticket(desk)
             with st.container(key="tape", gap="small"):
-                tape(desk)
+                draw_tape(desk, snapshot)
         with st.container(key="market", gap="small"):
-            market(desk)
+            draw_numbers(snapshot)
+            draw_charts(snapshot, symbol)
+            draw_positions(snapshot)
         with st.container(key="flow"):
-            st.fragment(draw_simulator, run_every=_EACH_SECOND)(desk)
+            draw_simulator(desk)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")

@@ -133,15 +133,15 @@ class Poller:
             {symbol: self._history.positions(symbol) for symbol in symbols},
         )
         _, grafana = _answer(lambda: self._grafana.get("/api/health"))
-        seen_at, seen = self._history.last or (0.0, None)
+        last = self._history.last
         return Snapshot(
             asked_at=time.time(),
             sidecar=sidecar,
             prometheus=prometheus,
             grafana=grafana,
             scraped=bool(scraped),
-            totals=seen,
-            totals_at=seen_at,
+            totals=last.totals if last else None,
+            totals_at=last.at if last else 0.0,
             trades=self._tape,
             rates=self._history.rates(_RATE_SECONDS, now),
             p50=self._history.delivery(0.5, _DELIVERY_SECONDS, now),

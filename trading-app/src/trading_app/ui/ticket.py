@@ -35,10 +35,9 @@ def draw_ticket(desk: Desk) -> None:
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
-        sent = [_send(desk, side, symbol, quantity, price) for side in draw_buttons(symbol)].count(True)
+        for side in draw_buttons(symbol):
+            _send(desk, side, symbol, quantity, price)
         _draw_refusals()
-        if sent:
-            st.rerun()  # The tape shows the trades at once.
 
 
 def _remember_symbol(desk: Desk) -> None:
@@ -58,14 +57,11 @@ def _draw_hint() -> None:
     st.html('<p class="hint"></p>')
 
 
-def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> bool:
-    """Publish a trade; return whether that worked."""
+def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> None:
     try:
         desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
     except (ValueError, OutboxError) as error:
         st.session_state.setdefault("refusals", []).append(f"Nothing was sent: {error}.")
-        return False
-    return True
 
 
 def _draw_refusals() -> None:
