@@ -207,3 +207,9 @@ def test_a_local_host_name_is_served(program: Sidecar, host: str) -> None:
 )
 def test_an_unknown_or_invalid_host_is_refused(program: Sidecar, host: str, status: int) -> None:
     assert program.get("/metrics", Host=host)[0] == status
+
+
+@pytest.mark.parametrize("host, status", [("Telemetry.example:8001", 200), ("host-1.example", 200), ("x.example", 421)])
+def test_an_allowed_host_name_is_served(sidecar: Start, host: str, status: int) -> None:
+    program = sidecar(SIDECAR_ALLOWED_HOSTS="telemetry.example, Host-1.example,")
+    assert program.get("/metrics", Host=host)[0] == status

@@ -453,6 +453,10 @@ def test_an_invalid_setting_ends_the_process_with_one_line(tmp_path: Path, argum
             "SIDECAR_ZMQ_BIND=tcp://192.0.2.1:5555",
             "Cannot assign requested address. Use an address of this machine, such as tcp://0.0.0.0:5555",
         ),
+        (
+            "SIDECAR_ALLOWED_HOSTS=http://a.example",
+            "not a list of host names. Use the form host-1.example,telemetry.example",
+        ),
         ("SIDECAR_SYMBOLS=many", "not a number of symbols. Use a number from 0 to 10000"),
         ("SIDECAR_SYMBOLS=-1", "not a number of symbols. Use a number from 0 to 10000"),
         ("SIDECAR_SYMBOLS=1e2", "not a number of symbols. Use a number from 0 to 10000"),

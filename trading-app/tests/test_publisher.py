@@ -285,8 +285,30 @@ def test_trades_that_are_never_committed_are_resent_at_growing_intervals_and_log
     assert intervals[4] > 2 * intervals[0]
     publisher.close(0)
     (line,) = [line for line in caplog.messages if "no trade was committed" in line]
+    assert "the sidecar answers, but its cursor does not move" in line
     assert sidecar.address in line
     assert sidecar.url in line
+
+
+def test_a_sidecar_that_does_not_answer_is_logged_once_per_outage(
+    absent: FakeSidecar, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trading_app.sender.RESEND_SECONDS", 0.2)
+
+    def warnings() -> list[str]:
+        return [line for line in caplog.messages if "the sidecar does not answer: Connection refused" in line]
+
+    with publisher_to(absent) as publisher:
+        for outage in 1, 2:
+            publisher.publish("buy")
+            publisher.publish("sell")
+            assert eventually(lambda: len(warnings()) == outage)  # noqa: B023
+            assert not publisher.flush(timeout=0.5)
+            assert len(warnings()) == outage
+            absent.open()
+            assert publisher.flush(20)
+            absent.close()
+    assert f"trades go to {absent.address}; cursors come from {absent.url}" in warnings()[0]
 
 
 def test_a_cursor_beyond_the_last_trade_starts_a_new_session(

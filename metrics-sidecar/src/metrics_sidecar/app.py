@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
@@ -33,8 +33,8 @@ LOG_FORMAT = "%(levelname)s:     %(message)s"
 log = logging.getLogger(__name__)
 
 
-def create_app(engine: Engine) -> FastAPI:
-    """Build the HTTP interface. The engine starts and stops with the app."""
+def create_app(engine: Engine, *, allowed_hosts: Collection[str] = ()) -> FastAPI:
+    """Build the HTTP interface. The engine starts and stops with the app. `Guard` explains ``allowed_hosts``."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -45,7 +45,7 @@ def create_app(engine: Engine) -> FastAPI:
             await asyncio.to_thread(engine.stop)
 
     app = FastAPI(title="metrics-sidecar", lifespan=lifespan)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, allowed_hosts=allowed_hosts)
 
     @app.exception_handler(NoAnswer)
     @app.exception_handler(StoreError)
@@ -103,7 +103,8 @@ def create_app_from_environ() -> FastAPI:
     with setting_errors(settings):
         keys = Keys(settings.curve) if settings.curve else None
         store = Store(settings.state)
-        return create_app(Engine(settings.zmq_bind, store, max_symbols=settings.symbols, keys=keys))
+        engine = Engine(settings.zmq_bind, store, max_symbols=settings.symbols, keys=keys)
+        return create_app(engine, allowed_hosts=settings.allowed_hosts)
 
 
 def reloaded_app() -> FastAPI:
@@ -126,7 +127,7 @@ def main() -> None:
     """Run the command ``metrics-sidecar``."""
     parser = argparse.ArgumentParser(
         description="Count trades from ZeroMQ and serve the totals as Prometheus metrics. Environment variables:"
-        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, SIDECAR_SYMBOLS, SIDECAR_CURVE, HOST, PORT."
+        " SIDECAR_ZMQ_BIND, SIDECAR_STATE, SIDECAR_SYMBOLS, SIDECAR_CURVE, SIDECAR_ALLOWED_HOSTS, HOST, PORT."
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()

@@ -17,11 +17,13 @@ from metrics_sidecar.tallies import MAX_SYMBOLS
 TCP = re.compile(r"tcp://(?P<host>\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 # sun_path has 108 bytes, including the terminating zero.
 _MAX_IPC = 107
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 # Each symbol adds six lines to every scrape.
 _MAX_SYMBOLS = 10_000
 _FORMS = {
     "SIDECAR_ZMQ_BIND": ("not a ZeroMQ address", "Use the form tcp://0.0.0.0:5555"),
     "SIDECAR_SYMBOLS": ("not a number of symbols", f"Use a number from 0 to {_MAX_SYMBOLS}"),
+    "SIDECAR_ALLOWED_HOSTS": ("not a list of host names", "Use the form host-1.example,telemetry.example"),
     "HOST": ("not an address", "Use an address of this machine, such as 0.0.0.0"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
@@ -54,6 +56,13 @@ def _host(value: str) -> str:
     return value
 
 
+def _host_names(value: str) -> list[str]:
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    if not all(map(_HOST_NAME.fullmatch, names)):
+        raise ValueError("not a list of host names")
+    return names
+
+
 def _digits(value: str | int) -> str | int:
     """Refuse values such as 8001.0, which pydantic accepts as whole numbers."""
     if not re.fullmatch("[0-9]{1,5}", str(value)):
@@ -68,7 +77,11 @@ def _curve(value: Path | None) -> Path | None:
 
 
 class Settings(BaseModel):
-    """The sidecar's settings. ``state`` None keeps totals in memory only; ``curve`` None disables encryption."""
+    """The sidecar's settings.
+
+    ``state`` None keeps totals in memory only. ``curve`` None disables encryption. ``allowed_hosts`` are the host names
+    with a dot under which clients may reach the HTTP interface.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -81,6 +94,9 @@ class Settings(BaseModel):
     )
     curve: Annotated[Path | None, BeforeValidator(lambda value: value or None), AfterValidator(_curve)] = Field(
         default=None, alias="SIDECAR_CURVE"
+    )
+    allowed_hosts: Annotated[frozenset[str], BeforeValidator(_host_names)] = Field(
+        default=frozenset(), alias="SIDECAR_ALLOWED_HOSTS"
     )
     host: Annotated[str, AfterValidator(_host)] = Field(default="0.0.0.0", alias="HOST", min_length=1)
     port: Annotated[int, BeforeValidator(_digits)] = Field(default=8001, alias="PORT", ge=1, le=65535)

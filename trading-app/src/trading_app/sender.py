@@ -59,7 +59,7 @@ class Sender:
         self._was_unreachable = False
         self._warned = False
         self._ask_at = 0.0
-        self._moved_at = 0.0
+        self._moved_at = time.monotonic()
         self._resend_seconds = RESEND_SECONDS
         self._stop_at = inf
         self._wakeups: SimpleQueue[None] = SimpleQueue()
@@ -155,8 +155,10 @@ class Sender:
             session = self._journal.head.session
             try:
                 cursor = self._client.ask(session)
-            except Unreachable:
+            except Unreachable as error:
                 self._was_unreachable = True
+                if time.monotonic() - self._moved_at >= RESEND_SECONDS:
+                    self._warn(f"the sidecar does not answer: {error}")
                 return
             self._check_state(cursor.state_id)
             newest, next_seq = self._journal.newest
@@ -193,11 +195,16 @@ class Sender:
             self._rewind(now, session, next_seq)
         elif not self._window.is_empty and now - self._moved_at >= self._resend_seconds:
             self._resend_seconds = min(2 * self._resend_seconds, MAX_RESEND_SECONDS)
-            if not self._warned:
-                log.warning("no trade was committed in %.0f s; %s", now - self._moved_at, self._where)
-                self._warned = True
+            self._warn("the sidecar answers, but its cursor does not move")
             self._rewind(now, session, next_seq)
         self._was_unreachable = False
+
+    def _warn(self, cause: str) -> None:
+        """Log once that no trade is committed, until one is."""
+        if not self._warned:
+            seconds = time.monotonic() - self._moved_at
+            log.warning("no trade was committed in %.0f s: %s; %s", seconds, cause, self._where)
+            self._warned = True
 
     def _rewind(self, now: float, session: str, next_seq: int) -> None:
         self._window.rewind(session, next_seq)
