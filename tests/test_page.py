@@ -293,11 +293,12 @@ def test_an_invalid_quantity_has_a_hint_on_blur_and_is_rejected_on_click(
 
 
 def test_a_typed_symbol_is_accepted_and_new_pages_start_with_it(desk: Page, tab: Open) -> None:
-    symbol(desk).fill("DOGE-USD")
+    symbol(desk).fill(" DOGE-USD ")
     symbol(desk).press("Enter")
     desk.get_by_label("Price").fill("0.125")
     button(desk, "Buy").click()
     expect(rows(desk).filter(has_text="DOGE-USD").first).to_contain_text("0.125")
+    expect(desk.get_by_text("Position DOGE-USD", exact=True)).to_be_visible()
     expect(symbol(tab())).to_have_value("DOGE-USD")
     symbol(desk).fill("BTC-USD")
     symbol(desk).press("Enter")
@@ -322,6 +323,18 @@ def test_each_press_is_one_trade_at_any_speed(shared: Workspace, desk: Page) -> 
     assert eventually(lambda: counted(shared) >= before + 60)
     desk.wait_for_timeout(1000)
     assert counted(shared) == before + 60
+
+
+def test_many_presses_at_once_are_one_trade_each(shared: Workspace, desk: Page) -> None:
+    before = counted(shared)
+    desk.evaluate("""() => {
+        for (let press = 0; press < 60; press++) document.dispatchEvent(new KeyboardEvent('keydown', { key: 'b' }))
+    }""")
+    assert eventually(lambda: counted(shared) >= before + 60)
+    # Longer than a press is sent again.
+    desk.wait_for_timeout(3000)
+    assert counted(shared) == before + 60
+    expect(desk.get_by_text("No answer to")).to_have_count(0)
 
 
 def test_keys_trade_wherever_the_focus_is_except_in_a_text_field(shared: Workspace, desk: Page) -> None:

@@ -66,6 +66,13 @@ def test_a_form_is_answered_with_a_redirect_to_the_page(api: str, shared_sidecar
     assert shared_sidecar.receive()["qty"] == 3.0
 
 
+def test_a_blank_field_of_a_form_is_a_missing_one(api: str, shared_sidecar: FakeSidecar) -> None:
+    assert request(f"{api}/trade/buy", b"qty=3&symbol=&price=", **FORM)[0] == 303
+    trade = shared_sidecar.receive()
+    assert trade["qty"] == 3.0
+    assert not {"symbol", "price"} & set(trade)
+
+
 def test_a_multipart_form_is_accepted(api: str, shared_sidecar: FakeSidecar) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="qty"\r\n\r\n4\r\n--x--\r\n'
     assert request(f"{api}/trade/buy", body, **{"Content-Type": "multipart/form-data; boundary=x"})[0] == 303

@@ -71,6 +71,16 @@ def test_undelivered_trades_are_reported_and_sent_by_the_next_feed(absent: FakeS
     assert len(absent.receive_distinct()) == 4
 
 
+def test_a_full_disk_ends_the_flow_with_the_reason(absent: FakeSidecar, tmp_path: Path) -> None:
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("feed", "--rate", "1000", "--count", "3")]
+    environ = {**os.environ, **absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
+    ended = subprocess.run(limited, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert summary(ended.stdout)["published"] == 0
+    assert f"trading-feed: stopped early: {tmp_path}/feed: File too large. " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_seed_makes_the_simulation_reproducible() -> None:
     def flow(seed: int) -> list[Any]:
         return list(islice(simulate(10.0, seed), 100))

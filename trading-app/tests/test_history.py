@@ -91,3 +91,8 @@ def test_lost_trades_are_counted_within_the_given_time() -> None:
     assert history.lost(30.0, now=110.0) == 2
     assert history.lost(15.0, now=110.0) == 0
     assert seen().lost(15.0, now=110.0) == 0
+
+
+def test_trades_lost_after_a_reset_of_the_state_are_counted() -> None:
+    history = seen((90.0, totals(lost=5)), (100.0, totals(lost=7)), (110.0, totals(lost=3)), (120.0, totals(lost=4)))
+    assert history.lost(60.0, now=120.0) == 2 + 3 + 1

@@ -86,6 +86,17 @@ def test_a_trade_that_the_sidecar_counts_is_shown_as_counted_at_once(
     assert column(page, "State") == [":green[counted]"]
 
 
+def test_presses_that_arrive_together_are_shown_as_counted_at_once(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "PATIENCE", 30.0)
+    for button in page.button:
+        if button.label in {"Buy", "Sell"}:
+            button.click()
+    page.run()
+    assert column(page, "State") == [":green[counted]"] * 2
+
+
 def test_a_trade_has_symbol_quantity_and_price_of_the_ticket(page: AppTest, sidecar: FakeSidecar) -> None:
     page.selectbox(key="symbol").set_value("ETH-USD")
     page.text_input(key="quantity").set_value(" 2.5 ")

@@ -50,9 +50,19 @@ def test_an_empty_curve_folder_means_no_encryption() -> None:
     assert read(WEBAPP_CURVE="").curve is None
 
 
-@pytest.mark.parametrize("url", ["http://Desk.example:8501/page", "http://desk.example:8501"])
-def test_the_origin_of_the_page_is_lower_case_and_without_a_path(url: str) -> None:
-    assert read(WEBAPP_UI_URL=url).ui_origin == "http://desk.example:8501"
+@pytest.mark.parametrize(
+    "url, origin",
+    [
+        ("http://Desk.example:8501/page", "http://desk.example:8501"),
+        ("http://desk.example:80", "http://desk.example"),
+        ("https://desk.example:443/page", "https://desk.example"),
+        ("https://desk.example:80", "https://desk.example:80"),
+        ("http://[::1]:8501", "http://[::1]:8501"),
+        ("http://user:secret@desk.example", "http://desk.example"),
+    ],
+)
+def test_the_origin_of_the_page_is_what_a_browser_sends(url: str, origin: str) -> None:
+    assert read(WEBAPP_UI_URL=url).ui_origin == origin
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from trading_app.outbox import Outbox
 from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 from trading_app.segment import Segment
-from trading_app.ui.simulator import FlowSettings, Simulator
+from trading_app.ui.simulator import FlowSettings, Load, Meter, Simulator
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,40 @@ def test_load_is_the_rate_and_duration_of_publish_calls(simulator: Simulator) ->
     assert 0 < load.seconds < 0.005
     simulator.stop()
     assert eventually(lambda: simulator.load is None)
+
+
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_is_a_load_for_some_seconds() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    for _ in range(10):
+        meter.add([5e-6] * 1000)
+        clock.now += 0.01
+    clock.now += 2.5
+    assert meter.read() == Load(10_000, 5e-6)
+    clock.now += 5.0
+    assert meter.read() is None
+
+
+@pytest.mark.parametrize("interval", [1.0, 0.25])
+def test_a_load_after_a_pause_does_not_include_the_pause(interval: float) -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    meter.add([5e-6] * 1000)
+    clock.now += 600.0
+    for _ in range(round(1 / interval) + 1):
+        meter.add([2e-6])
+        clock.now += interval
+    assert meter.read() == Load(1 / interval, 2e-6)
 
 
 def test_a_flow_of_10_000_trades_per_second_keeps_up(simulator: Simulator, publisher: TradePublisher) -> None:

@@ -19,7 +19,7 @@ def sent(ts: float, seq: int, status: Status = "waiting", settled_at: float | No
 
 
 def rows(log: list[Sent], *trades: CountedTrade) -> list[tuple[float, str]]:
-    snapshot = Snapshot(asked_at=100.0, trades=trades)
+    snapshot = Snapshot(asked_at=100.9, trades=trades, trades_at=100.0)
     return [(row.ts, row.state) for row in tape(log, frozenset([MINE]), snapshot)]
 
 

@@ -22,6 +22,7 @@ from trading_app.settings import Settings
 
 _JSON = "application/json"
 _METRICS = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
+_OPTIONAL = ("symbol", "price")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -129,7 +130,9 @@ async def _read_order(request: Request, *, is_form: bool) -> OrderRequest:
     try:
         if is_form:
             async with request.form() as form:
-                return OrderRequest.model_validate_strings({name: str(value) for name, value in form.items()})
+                # A browser sends a field that was left blank as an empty text.
+                fields = {name: str(value) for name, value in form.items() if value or name not in _OPTIONAL}
+                return OrderRequest.model_validate_strings(fields)
         return OrderRequest.model_validate_json(await request.body() or b"{}", strict=True)
     except ValidationError as error:
         raise RequestValidationError(

@@ -64,7 +64,7 @@ class _Options:
             raise click.UsageError("--symbols applies to a simulation. A file has a column for them.")
 
     def orders(self) -> tuple[Iterator[Order], int | None]:
-        """Return the orders, and their number unless they are endless.
+        """Return the orders, and the largest possible number of them, None if they are endless.
 
         Raises:
             FileError: the file cannot be replayed.
@@ -81,7 +81,8 @@ class _Options:
             lengths.append(self.count)
         if duration := self.duration:
             orders = takewhile(lambda order: order.at < duration, orders)
-            lengths.append(math.ceil(duration * rate))
+            if not self.speed:
+                lengths.append(math.ceil(duration * rate))
         return orders, min(lengths, default=None)
 
 
@@ -115,6 +116,8 @@ def main(**options: Any) -> None:
         trades = _publish(publisher, orders, length)
         seconds = time.monotonic() - started
     click.echo(json.dumps(_summary(publisher, trades, seconds)))
+    if trades.problem:
+        raise SystemExit(f"trading-feed: stopped early: {trades.problem}")
     if publisher.pending:
         raise SystemExit(
             f"trading-feed: the sidecar has not committed {publisher.pending} trades. Is it running? With an outbox"
@@ -123,11 +126,12 @@ def main(**options: Any) -> None:
 
 
 class _Published:
-    """The number and the volume of the published trades, by side."""
+    """The number and the volume of the published trades, by side. ``problem`` says why the rest was not published."""
 
     def __init__(self) -> None:
         self.trades = dict.fromkeys(SIDES, 0)
         self.volume = dict.fromkeys(SIDES, 0.0)
+        self.problem = ""
 
 
 def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | None) -> _Published:
@@ -139,10 +143,14 @@ def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | N
         trades = play(publisher, orders, stop)
         # Redrawing the bar for each trade would slow down a fast flow.
         steps = max(1, (length or 0) // 200)
-        with click.progressbar(trades, length=length, file=sys.stderr, update_min_steps=steps, show_pos=True) as bar:
-            for trade in bar:
-                published.trades[trade.side] += 1
-                published.volume[trade.side] += trade.qty
+        bar = click.progressbar(trades, length=length, file=sys.stderr, update_min_steps=steps, show_pos=True)
+        try:
+            with bar:
+                for trade in bar:
+                    published.trades[trade.side] += 1
+                    published.volume[trade.side] += trade.qty
+        except OutboxError as error:
+            published.problem = str(error)
 
     # The flow has its own thread, so that Ctrl-C stops it between two trades and not during one.
     thread = threading.Thread(target=flow, name="flow", daemon=True)

@@ -18,6 +18,7 @@ _TCP = re.compile(r"tcp://(?:\[(?P<ipv6>[^\s\]]+)\]|[^\s:/\[\]*]+):(?P<port>[0-9
 # The size of the kernel's sun_path, without the final zero byte.
 _MAX_IPC = 107
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORMS = {
     "WEBAPP_ZMQ_ADDR": ("not a ZeroMQ address", "Use the form tcp://localhost:5555"),
     "WEBAPP_SIDECAR_URL": ("not an HTTP address", "Use the form http://localhost:8001"),
@@ -134,7 +135,9 @@ class Settings(BaseModel):
     def ui_origin(self) -> str:
         """The origin of the page, as a browser sends it."""
         parts = urlsplit(self.ui_url)
-        return f"{parts.scheme}://{parts.netloc}".lower()
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        port = "" if parts.port in {None, _DEFAULT_PORTS[parts.scheme]} else f":{parts.port}"
+        return f"{parts.scheme}://{host}{port}"
 
 
 def require_free(host: str, port: int) -> None:

@@ -1,5 +1,6 @@
 """Buy and Sell: one press is one trade, by mouse, touch or key, wherever the focus is except in a text field."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import streamlit as st
 
 from trading_app.messages import Side
 
-_KEPT = 50
+# Much longer than a press is sent again.
+_REMEMBERED_SECONDS = 60.0
 # The buttons name their keys: when they are visible, the keys work.
 _HTML = """
 <div class="pair">
@@ -42,9 +44,10 @@ _component = st.components.v2.component(
 
 def draw_buttons(symbol: str) -> list[Side]:
     """Return the side of each new press. When ``symbol`` changes, its field loses the focus, so that the keys work."""
-    seen: list[str] = st.session_state.setdefault("seen-presses", [])
-    result = _component(key="buttons", data={"seen": seen, "symbol": symbol}, on_pressed_change=lambda: None)
+    now = time.monotonic()
+    seen: dict[str, float] = st.session_state.get("seen-presses", {})
+    result = _component(key="buttons", data={"seen": list(seen), "symbol": symbol}, on_pressed_change=lambda: None)
     presses: list[dict[str, Any]] = [press for press in result.pressed or [] if press["id"] not in seen]
-    seen += [press["id"] for press in presses]
-    del seen[:-_KEPT]
+    recent = {press: at for press, at in seen.items() if now - at < _REMEMBERED_SECONDS}
+    st.session_state["seen-presses"] = recent | {press["id"]: now for press in presses}
     return [press["side"] for press in presses]

@@ -18,7 +18,7 @@ from trading_app.ui.simulator import FlowSettings, Load, Simulator
 
 _LOG_LENGTH = 20
 _POLL = 0.5
-# Most trades are counted sooner, and the page shows them as such at once.
+# Most trades are counted sooner.
 PATIENCE = 0.1
 
 
@@ -44,7 +44,7 @@ class Desk:
         self._settling.start()
 
     def trade(self, side: Side, qty: float, symbol: str | None, price: float | None) -> None:
-        """Publish a trade, and wait a moment until it is counted.
+        """Publish a trade.
 
         Raises:
             ValueError: a value is invalid; the message says why.
@@ -53,9 +53,15 @@ class Desk:
         sent = Sent(self._publisher.publish(side, qty, symbol=symbol, price=price))
         self._state.log.insert(0, sent)
         del self._state.log[_LOG_LENGTH:]
-        self._wait(sent, PATIENCE)
         self._unsettled.put(sent)
         self._save()
+
+    def settle(self) -> None:
+        """Wait a moment until the trades made last are counted, so that the page shows them as such at once."""
+        until = time.monotonic() + PATIENCE
+        for sent in self.log:
+            if sent.status == "waiting":
+                self._wait(sent, max(0.0, until - time.monotonic()))
 
     def remember_symbol(self, symbol: str) -> None:
         """Set the symbol that a new page starts with; "" for none."""
@@ -104,7 +110,7 @@ class Desk:
 
     @property
     def flow_problem(self) -> str:
-        """Why the flow ended by itself; empty if it did not."""
+        """Why the last flow or burst ended by itself; empty if it did not."""
         return self._simulator.problem
 
     @property

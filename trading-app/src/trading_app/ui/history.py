@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 from trading_app.messages import SIDES, Side
@@ -72,8 +73,9 @@ class History:
 
     def lost(self, seconds: float, now: float) -> float:
         """The number of trades declared lost in the last ``seconds``."""
-        recent = self._recent(seconds, now)
-        return max(0.0, recent[-1].totals.lost - recent[0].totals.lost) if recent else 0.0
+        lost = [seen.totals.lost for seen in self._recent(seconds, now)]
+        # A total that fell started at 0 again.
+        return sum(after - before if after >= before else after for before, after in pairwise(lost))
 
     def _recent(self, seconds: float, now: float) -> list[Seen]:
         return [seen for seen in self._seen if seen.at >= now - seconds]

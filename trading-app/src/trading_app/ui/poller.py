@@ -33,10 +33,11 @@ class Snapshot:
 
     ``sidecar``, ``prometheus`` and ``grafana`` say why each cannot be reached, and are empty if it can; ``scraped``
     says whether Prometheus reaches the sidecar. ``totals`` are the last known, as of ``totals_at``; None before the
-    first. ``trades`` are the trades counted last, newest first. ``rates`` are in trades per second, ``p50`` and ``p99``
-    are delivery times in seconds. ``lost`` is the number of trades declared lost within the time of the charts.
-    ``points`` and ``positions`` come from ``source``. ``positions`` and ``prices`` hold the symbols that open pages
-    show; ``last_prices`` holds all symbols. ``unpriced`` names the symbols with trades known to carry no price.
+    first. ``trades`` are the trades counted last, newest first, as of ``trades_at``. ``rates`` are in trades per
+    second, ``p50`` and ``p99`` are delivery times in seconds. ``lost`` is the number of trades declared lost within the
+    time of the charts. ``points`` and ``positions`` come from ``source``. ``positions`` and ``prices`` hold the symbols
+    that open pages show; ``last_prices`` holds all symbols. ``unpriced`` names the symbols with trades known to carry
+    no price.
     """
 
     asked_at: float = 0.0
@@ -47,6 +48,7 @@ class Snapshot:
     totals: Totals | None = None
     totals_at: float = 0.0
     trades: tuple[CountedTrade, ...] = ()
+    trades_at: float = 0.0
     rates: Mapping[Side, float] | None = None
     p50: float | None = None
     p99: float | None = None
@@ -70,6 +72,7 @@ class Poller:
         self._history = History(CHART_SECONDS)
         self._prices = Prices(CHART_SECONDS)
         self._tape: tuple[CountedTrade, ...] = ()
+        self._tape_at = 0.0
         self._snapshot = Snapshot()
         self._looked_at: dict[str, float] = {}
         self._closed = threading.Event()
@@ -143,6 +146,7 @@ class Poller:
             totals=last.totals if last else None,
             totals_at=last.at if last else 0.0,
             trades=self._tape,
+            trades_at=self._tape_at,
             rates=self._history.rates(_RATE_SECONDS, now),
             p50=self._history.delivery(0.5, _DELIVERY_SECONDS, now),
             p99=self._history.delivery(0.99, _DELIVERY_SECONDS, now),
@@ -158,13 +162,14 @@ class Poller:
     def _ask_sidecar(self) -> str:
         """Store what the sidecar answers; return why it cannot be reached, empty if it can."""
         # Trades come first, so that each trade on the tape is in the totals.
-        limit = _ALL_TRADES if time.time() - self._snapshot.asked_at > _PATIENCE else _TRADES
+        began = time.time()
+        limit = _ALL_TRADES if began - self._snapshot.asked_at > _PATIENCE else _TRADES
         trades, problem = _answer(lambda: self._trades.ask(limit))
         totals, problem = (None, problem) if problem else _answer(self._sidecar.ask)
         if totals and trades is not None:
             now = time.time()
             self._history.add(now, totals)
-            self._tape = tuple(trades)
+            self._tape, self._tape_at = tuple(trades), began
             self._prices.add(reversed(trades))
             self._prices.forget(now, totals.by_symbol)
         return problem

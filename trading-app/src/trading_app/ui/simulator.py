@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, NamedTuple
 
@@ -14,6 +14,7 @@ from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 
 _WINDOW = 1.0
+_PAUSE = 2.0
 _SAMPLES = 1000
 # Shorter waits are skipped: the kernel would wake the thread later than that.
 _SHORTEST_WAIT = 0.001
@@ -35,37 +36,45 @@ class Load(NamedTuple):
 
 
 class Meter:
-    """Counts calls and their durations, in windows of a second."""
+    """Counts calls and their durations, in windows of about a second. A window begins with its first calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._start()
+        self._since = 0.0
+        self._calls = 0
+        self._times: list[float] = []
         self._last: tuple[float, Load] | None = None
 
     def add(self, times: list[float]) -> None:
         """Add calls by their durations in seconds."""
         with self._lock:
+            now = self._clock()
+            if self._calls and now - self._since >= _WINDOW:
+                self._close(now)
+            if not self._calls:
+                self._since = now
             if len(self._times) < _SAMPLES:
                 self._times += times[: _SAMPLES - len(self._times)]
             self._calls += len(times)
-            now = time.monotonic()
-            if now - self._since >= _WINDOW:
-                self._last = now, Load(self._calls / (now - self._since), statistics.median(self._times))
-                self._start()
 
     def read(self) -> Load | None:
         """The last full window; None if there were no calls lately."""
         with self._lock:
-            return self._last[1] if self._last and time.monotonic() - self._last[0] < 3 * _WINDOW else None
+            now = self._clock()
+            if self._calls and now - self._since >= _PAUSE:
+                self._close(now)
+            return self._last[1] if self._last and now - self._last[0] < 2 * _PAUSE else None
 
-    def _start(self) -> None:
-        self._since = time.monotonic()
-        self._calls = 0
-        self._times: list[float] = []
+    def _close(self, now: float) -> None:
+        # Calls that paused, as after a burst, were made within one window.
+        seconds = now - self._since if now - self._since < _PAUSE else _WINDOW
+        self._last = self._since + seconds, Load(self._calls / seconds, statistics.median(self._times))
+        self._calls, self._times = 0, []
 
 
 class Simulator:
-    """Publishes simulated orders from `start` to `stop`. ``problem`` says why a flow ended by itself."""
+    """Publishes simulated orders from `start` to `stop`, and in bursts. ``problem`` says why one ended by itself."""
 
     def __init__(self, publisher: TradePublisher) -> None:
         self._publisher = publisher

@@ -66,10 +66,10 @@ def _draw_load(desk: Desk) -> None:
     load = desk.load
     calls, seconds = (per_second(load.calls), duration(load.seconds)) if load else (NONE, NONE)
     left, right = st.columns(2, gap="small", wrap=False)
-    left.metric("Calls of publish()", calls, help="How often the simulator called publish() in the last second.")
-    right.metric("Time per call", seconds, help="Median duration of a publish() call in the last second.")
+    left.metric("Calls of publish()", calls, help="How often the simulator called publish() in a second.")
+    right.metric("Time per call", seconds, help="Median duration of a publish() call in that second.")
     if desk.flow_problem:
-        st.error(f"The flow ended: {desk.flow_problem}.")
+        st.error(f"No more simulated trades: {desk.flow_problem}.")
 
 
 def _settings() -> FlowSettings | None:

@@ -42,7 +42,7 @@ def tape(log: list[Sent], sessions: frozenset[str], snapshot: Snapshot) -> list[
     waiting = [_sent(sent) for sent in unseen if sent.status == "waiting"]
     # The sidecar's list lacks trades that were counted after the last poll, and lost ones.
     oldest = counted[-1].ts if counted else 0.0
-    others = [_sent(sent) for sent in unseen if _is_missed(sent, snapshot.asked_at, oldest)]
+    others = [_sent(sent) for sent in unseen if _is_missed(sent, snapshot.trades_at, oldest)]
     return waiting + sorted(others + counted, key=lambda row: row.ts, reverse=True) if others else waiting + counted
 
 
@@ -51,10 +51,10 @@ def my_trades(log: list[Sent]) -> list[Row]:
     return [_sent(sent)._replace(seconds=_confirmed_after(sent)) for sent in log]
 
 
-def _is_missed(sent: Sent, asked_at: float, oldest: float) -> bool:
+def _is_missed(sent: Sent, trades_at: float, oldest: float) -> bool:
     if sent.status == "lost":
         return sent.trade.ts >= oldest
-    return sent.status == "delivered" and sent.settled_at is not None and sent.settled_at >= asked_at - 0.5
+    return sent.status == "delivered" and sent.settled_at is not None and sent.settled_at >= trades_at
 
 
 def _counted(trade: CountedTrade, is_mine: bool) -> Row:

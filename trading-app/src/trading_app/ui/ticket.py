@@ -19,7 +19,7 @@ def current_symbol(desk: Desk) -> str:
     # Once drawn, a choice on another page must not change it.
     st.session_state.setdefault("first-symbol", desk.symbol)
     symbol = _typed("symbol") if "symbol" in st.session_state else str(st.session_state["first-symbol"])
-    return "" if problem(read_symbol, symbol) else symbol
+    return "" if problem(read_symbol, symbol) else symbol.strip()
 
 
 def draw_ticket(desk: Desk) -> None:
@@ -35,14 +35,16 @@ def draw_ticket(desk: Desk) -> None:
         quantity = columns[1].text_input("Quantity", value="1", key="quantity")
         price = columns[2].text_input("Price", key="price", placeholder="optional")
         _draw_hint()
-        for side in draw_buttons(symbol):
-            _send(desk, side, symbol, quantity, price)
+        if sides := draw_buttons(symbol):
+            for side in sides:
+                _send(desk, side, symbol, quantity, price)
+            desk.settle()
         _draw_refusals()
 
 
 def _remember_symbol(desk: Desk) -> None:
     if not problem(read_symbol, _typed("symbol")):
-        desk.remember_symbol(_typed("symbol"))
+        desk.remember_symbol(_typed("symbol").strip())
 
 
 def _draw_hint() -> None:
