@@ -14,19 +14,19 @@ class Publishing:
     """A publisher of a sidecar, whose metrics are served at ``instance``."""
 
     def __init__(self, sidecar: Sidecar) -> None:
-        self.telemetry = TradePublisher(sidecar.address, sidecar_url=sidecar.url)
-        self._server, self._thread = start_http_server(0, "127.0.0.1", process_registry(self.telemetry))
+        self.publisher = TradePublisher(sidecar.address, sidecar_url=sidecar.url)
+        self._server, self._thread = start_http_server(0, "127.0.0.1", process_registry(self.publisher))
         self.instance = f"127.0.0.1:{self._server.server_port}"
 
     def publish(self, trades: int) -> None:
         for _ in range(trades):
-            self.telemetry.publish("buy", symbol="BTC-USD", price=100.0, qty=2.0)
+            self.publisher.publish("buy", symbol="BTC-USD", price=100.0, qty=2.0)
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self.telemetry.close(timeout=0)
+        self.publisher.close(timeout=0)
 
 
 def reconcile_seconds(prometheus: Prometheus, folder: Path) -> None:

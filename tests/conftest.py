@@ -90,8 +90,8 @@ def page(browser_context: BrowserContext, workspace: Workspace) -> Callable[[], 
         assert eventually(workspace.page_is_up, 90)
         opened = browser_context.new_page()
         opened.goto(workspace.page)
-        # The page draws the tape last.
-        opened.locator(".st-key-tape").get_by_role("table").wait_for()
+        # The page draws the order flow last. The first page of a server waits for imports.
+        opened.get_by_role("button", name="Burst").wait_for(timeout=60_000)
         return opened
 
     return open_page

@@ -196,7 +196,7 @@ def test_a_trade_that_is_committed_but_not_counted_is_missed(tmp_path: Path, for
         assert eventually(lambda: bool(prometheus.query('ALERTS{alertname="TradesMissing"}')))
         assert eventually(lambda: missing() == 0, timeout=60)
         publishing.publish(20)
-        assert publishing.telemetry.flush()
+        assert publishing.publisher.flush()
         assert eventually(lambda: prometheus.value("instance:publisher_trades:committed offset 5s") == 49)
         assert missing() == 0
     finally:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -18,6 +19,7 @@ from zmq.auth import create_certificates, load_certificate
 from metrics_sidecar.curve import Keys
 from metrics_sidecar.engine import Engine
 from metrics_sidecar.exposition import Snapshot
+from metrics_sidecar.inlet import BindError
 from metrics_sidecar.store import Store
 
 BUY = b'{"type":"trade","side":"buy","qty":0.5,"ts":1790000000}'
@@ -333,6 +335,42 @@ def test_a_key_stays_allowed_while_its_file_is_unreadable(folder: Folder, caplog
     path.rmdir()
     keys.read()
     assert not keys.allow(key)
+
+
+def test_all_keys_stay_allowed_while_their_folder_is_unreadable(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = folder.allow("bot").public.decode()
+    keys = Keys(folder.path)
+    path = folder.path / "clients"
+    path.rename(folder.path / "away")
+    path.symlink_to(path)  # Listing it fails, as it would without a free file descriptor.
+    keys.read()
+    assert keys.allow(key)
+    path.unlink()
+    (folder.path / "away").rename(path)
+    folder.remove("bot")
+    keys.read()
+    assert not keys.allow(key)
+    problem = f"{path}: Too many levels of symbolic links"
+    assert caplog.messages == [problem, "all public keys are readable again"]
+
+
+def test_a_failed_rebind_is_reported_and_releases_the_state_file(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", ends.append)
+    monkeypatch.chdir(tmp_path)  # The path of a socket must be short.
+    Path("sockets").mkdir()
+    state = Path("state.sqlite3")
+    engine = Engine("ipc://sockets/zmq", Store(state), memory_limit=-(2**40), keys=Keys(folder.path))
+    Path("sockets").rename("gone")
+    engine.start()  # It rebinds at once.
+    assert eventually(lambda: ends)
+    engine.stop()
+    assert [end.exc_type for end in ends] == [BindError]
+    Store(state).close()
 
 
 def test_the_gate_still_refuses_after_the_socket_was_rebound(folder: Folder, bot: Pair, dial: Dial) -> None:

@@ -16,7 +16,7 @@ from sidecar_process import eventually
 
 from metrics_sidecar.engine import Engine
 from metrics_sidecar.exposition import Snapshot
-from metrics_sidecar.inlet import BindError
+from metrics_sidecar.inlet import BindError, Inlet
 from metrics_sidecar.messages import REASONS
 from metrics_sidecar.questions import NoAnswer
 from metrics_sidecar.store import Store
@@ -319,6 +319,24 @@ def test_trades_that_arrived_before_a_stop_count(tmp_path: Path, push: Push) -> 
     engine.start()
     engine.stop()
     assert Store(path).load().totals().series["buy", ""].trades == 101
+
+
+def test_a_stop_releases_the_state_file_even_if_the_socket_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Inlet.close
+
+    def close_and_fail(inlet: Inlet) -> None:
+        close(inlet)
+        raise OSError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(Inlet, "close", close_and_fail)
+    path = tmp_path / "state.sqlite3"
+    engine = Engine("tcp://127.0.0.1:*", Store(path))
+    engine.start()
+    engine.stop()
+    Store(path).close()
 
 
 def test_a_stop_that_cannot_commit_logs_the_loss(

@@ -19,7 +19,7 @@ class Commits:
 
     Attributes:
         totals: the totals of the last successful commit.
-        due: whether the ledger has changed since; the caller sets it.
+        changed: whether the ledger has changed since; the caller sets it.
         problem: why the last commit failed; None if it succeeded.
         seconds: durations of successful commits.
         failures: number of failed commits.
@@ -30,19 +30,19 @@ class Commits:
         self._store = store
         self._next_at = 0.0
         self.totals = ledger.totals()
-        self.due = False
+        self.changed = False
         self.problem: str | None = None
         self.seconds = Histogram(*_BUCKETS)
         self.failures = 0
 
-    def commit_in_time(self) -> None:
+    def commit_if_due(self) -> None:
         """Commit, unless less than 50 ms have passed since the last attempt."""
         if time.monotonic() >= self._next_at:
             self.commit()
 
     def commit(self) -> None:
         """Commit if the ledger has changed. After a failure every call retries."""
-        if not self.due and not self.problem:
+        if not self.changed and not self.problem:
             return
         started = time.monotonic()
         self._next_at = started + _INTERVAL
@@ -52,7 +52,7 @@ class Commits:
             self._fail(error)
             return
         self.seconds.observe([time.monotonic() - started])
-        self.due = False
+        self.changed = False
         if self.problem:
             log.info("commits succeed again")
             self.problem = None

@@ -78,10 +78,15 @@ class Keys:
         return key in self._allowed
 
     def read(self) -> None:
-        """Read the list again. A file that is temporarily unreadable keeps its last known key."""
+        """Read the list again. A folder or file that is temporarily unreadable keeps its last known keys."""
+        try:
+            paths = self._paths()
+        except OSError as error:
+            self._update(self._allowed, [f"{self._folder}: {error.strerror or error}"])
+            return
         by_file: dict[str, str] = {}
         problems: list[str] = []
-        for path in sorted(self._folder.glob("*.key")):
+        for path in paths:
             try:
                 by_file[path.name] = load_certificate(path)[0].decode("ascii")
             except ValueError:
@@ -92,6 +97,15 @@ class Keys:
                     by_file[path.name] = self._by_file[path.name]
         self._by_file = by_file
         self._update(frozenset(by_file.values()), problems)
+
+    def _paths(self) -> list[Path]:
+        """The files of the list. Raises OSError if the folder is there and cannot be listed."""
+        # `Path.glob` would return nothing, and that would revoke every key.
+        try:
+            with os.scandir(self._folder) as entries:
+                return sorted(Path(entry) for entry in entries if entry.name.endswith(".key"))
+        except FileNotFoundError:
+            return []
 
     def _update(self, allowed: frozenset[str], problems: list[str]) -> None:
         if problems != self._problems:
@@ -153,7 +167,9 @@ class Gate:
         return allowed
 
     def close(self) -> None:
-        """Refuse everyone and release the sockets."""
+        """Refuse everyone and release the sockets. Can be called again."""
+        if self._socket.closed:
+            return
         self._authenticator.stop()
         self._socket.disable_monitor()
         self._monitor.close(linger=0)

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 
 from metrics_sidecar.commits import Commits
@@ -142,19 +143,17 @@ class Engine:
         return self._ledger.recent.last(limit)
 
     def _run(self) -> None:
-        try:
+        # Whatever fails, the lock of the state file is released.
+        with closing(self._store), closing(self._inlet):
             while not self._stopping.is_set():
                 self._questions.answer()
-                self._commits.commit_in_time()
+                self._commits.commit_if_due()
                 if self._commits.problem:
                     self._questions.wait(POLL_SECONDS)
                 elif not self._take():
                     self._inlet.wait(POLL_SECONDS)
                 self._inlet.relieve()
             self._drain()
-        finally:
-            self._inlet.close()
-            self._store.close()
 
     def _drain(self) -> None:
         """Count and commit what has arrived."""
@@ -163,7 +162,7 @@ class Engine:
         # ZeroMQ delivers what has arrived in portions: only a pause shows that nothing is left.
         while time.monotonic() < deadline and (self._take() or self._inlet.wait(POLL_SECONDS)):
             self._questions.answer()
-            self._commits.commit_in_time()
+            self._commits.commit_if_due()
         self._commits.commit()
         if self._commits.problem:
             log.error(
@@ -184,5 +183,5 @@ class Engine:
             messages = list(islice(self._messages, _SLICE))
         for message in self._ledger.apply(messages, self._received_at):
             self._throttle.warn_of(message)
-        self._commits.due |= bool(messages)
+        self._commits.changed |= bool(messages)
         return True

@@ -131,7 +131,7 @@ class Inlet:
         self._bind()
 
     def close(self) -> None:
-        """Unbind. Returns when ZeroMQ has freed its queues."""
+        """Unbind. Returns when ZeroMQ has freed its queues. Can be called again."""
         if self._gate:
             self._gate.close()
         self._socket.close(linger=0)

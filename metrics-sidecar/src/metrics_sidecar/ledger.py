@@ -53,7 +53,7 @@ class Ledger:
         dirty_sessions: sessions whose cursor has moved since the last commit.
         received: number of messages applied, valid or not. Like the following counts it starts at 0.
         rejected: number of rejected messages by reason.
-        duplicates: number of tracked trades that were already counted.
+        duplicates: number of tracked trades that were already counted, or counted as lost.
         out_of_sequence: number of tracked trades that arrived before their turn.
         recent: the most recently counted trades.
         delivery: time from ``ts`` to receipt of the trades counted.
