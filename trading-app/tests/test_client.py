@@ -186,3 +186,46 @@ def test_the_path_of_the_url_precedes_the_path_of_the_request() -> None:
         server.join()
         client.close()
     assert lines == [b"GET /sidecar/metrics HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    "url, host, port",
+    [
+        ("http://localhost", "localhost", 80),
+        ("http://[::1]", "::1", 80),
+        ("http://[fd00::a]/sidecar", "fd00::a", 80),
+        ("https://[::1]", "::1", 443),
+        ("http://[::1]:8001", "::1", 8001),
+    ],
+)
+def test_a_url_without_a_port_means_the_default_port(
+    url: str, host: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refuse(address: tuple[str, int], *_: object) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    with pytest.raises(Unreachable):
+        HttpClient(url).get("/")
+    assert asked == [(host, port)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8001",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:x",
+        "http://[::1",
+        "http://a b",
+        "http://a\x7f",
+    ],
+)
+def test_a_url_that_is_not_an_http_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^not an HTTP address: "):
+        HttpClient(url)

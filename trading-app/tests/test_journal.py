@@ -1,5 +1,7 @@
 """The journal and its window: which trades are stored, sent, sent again, and lost."""
 
+import threading
+
 import pytest
 
 from trading_app.journal import Journal
@@ -264,3 +266,61 @@ def test_renumbering_drops_the_trades_for_which_there_is_no_room(caplog: pytest.
     assert dropped > 0
     assert [journal.status(trade) for trade in trades] == [*["waiting"] * kept, *["lost"] * dropped]
     assert caplog.messages == [f"no room; {dropped} trades are dropped"]
+
+
+def test_later_trades_do_not_change_the_status_of_those_that_renumbering_dropped() -> None:
+    memory = LimitedMemory()
+    journal = Journal(memory, capacity=16)
+    trades = [journal.append("buy", 1.0, 100.0) for _ in range(16)]
+    journal.renumber()
+    kept = journal.pending
+    memory.created = 0
+    later = [journal.append("buy", 1.0, 100.0) for _ in range(16 - kept)]
+    status = [*["waiting"] * kept, *["lost"] * (16 - kept)]
+    assert [journal.status(trade) for trade in trades] == status
+    assert [journal.status(trade) for trade in later] == ["waiting"] * len(later)
+    session, next_seq = journal.newest
+    journal.commit(session, next_seq)
+    assert [journal.status(trade) for trade in trades] == [*["delivered"] * kept, *["lost"] * (16 - kept)]
+    assert not journal.is_waiting(trades[0].session, 1, 17)
+
+
+def test_renumbering_wakes_those_who_wait_for_a_trade_that_it_drops() -> None:
+    journal = Journal(LimitedMemory(), capacity=16)
+    trades = [journal.append("buy", 1.0, 100.0) for _ in range(16)]
+    renumbering = threading.Thread(target=journal.renumber)
+    with journal.lock:
+        renumbering.start()
+        # The thread gets the lock only once this one waits.
+        assert journal.changed.wait(10)
+        assert journal.status(trades[-1]) == "lost"
+    renumbering.join()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_renumbered_trades_that_are_dropped_later_are_lost(times: int) -> None:
+    publisher = WindowedJournal(capacity=16)
+    dropped = publisher.publish(20)[:4]
+    trades = publisher.publish(12)
+    for _ in range(times):
+        publisher.journal.renumber()
+    assert {publisher.journal.status(trade) for trade in trades} == {"waiting"}
+    session = trades[0].session
+    assert publisher.journal.is_waiting(session, 1, 33)
+    publisher.publish(28)
+    assert publisher.journal.losses.count == 60 - publisher.journal.pending
+    assert {publisher.journal.status(trade) for trade in (*dropped, *trades)} == {"lost"}
+    assert not publisher.journal.is_waiting(session, 1, 33)
+
+
+@pytest.mark.parametrize("published", [80, 83])
+def test_a_renumbered_journal_drops_at_most_an_eighth_at_once(published: int) -> None:
+    publisher = WindowedJournal(capacity=80)
+    publisher.publish(published)
+    publisher.commit(40)
+    publisher.journal.renumber()
+    held = publisher.journal.pending
+    publisher.publish(80 - held)
+    before = publisher.journal.losses.count
+    publisher.publish(1)
+    assert 0 < publisher.journal.losses.count - before <= 10

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trading_app import messages
 from trading_app.messages import (
     MAX_LINE_BYTES,
     SIDES,
@@ -85,3 +86,24 @@ def test_a_price_from_0_is_accepted(price: float) -> None:
 def test_an_unknown_side_is_refused(side: str) -> None:
     with pytest.raises(ValueError, match=r"^side must be buy or sell, not "):
         check_side(side)
+
+
+@pytest.mark.parametrize("symbol", ["", "BTC USD", "x" * 33, "BTC\n", math.nan, 5, True, b"BTC", ["BTC"], {}])
+def test_an_invalid_symbol_is_refused(symbol: Any) -> None:
+    with pytest.raises(ValueError, match=r"^the symbol must be 1 to 32 of A-Z a-z 0-9 \. _ : / -, not "):
+        check_symbol(symbol)
+
+
+class Coin(str, Enum):  # noqa: UP042 - as above
+    ETHER = "ETH"
+
+
+def test_the_symbol_of_an_enumeration_is_its_value() -> None:
+    assert [check_symbol(Coin.ETHER), check_symbol(Coin.ETHER)] == ["ETH", "ETH"]
+    assert type(check_symbol(Coin.ETHER)) is str
+
+
+def test_known_symbols_take_bounded_memory() -> None:
+    symbols = [f"S{number}" for number in range(10_000)]
+    assert [check_symbol(symbol) for symbol in symbols] == symbols
+    assert len(messages._symbols) <= messages._MAX_SYMBOLS

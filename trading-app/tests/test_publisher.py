@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import zmq
 from app_process import FakeSidecar, eventually
 
 from trading_app.outbox_error import OutboxInUse
@@ -502,3 +503,19 @@ def test_a_publisher_recovers_when_its_outbox_can_be_used_again(
 
 def raise_no_descriptors(_: object) -> None:
     raise OSError(24, "Too many open files")
+
+
+def test_a_publisher_whose_sockets_cannot_be_opened_releases_its_outbox(
+    sidecar: FakeSidecar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zmq.Socket.get_monitor_socket", raise_no_sockets)
+    with pytest.raises(zmq.ZMQError, match="Too many open files"):
+        publisher_to(sidecar, tmp_path / "bot")
+    monkeypatch.undo()
+    with publisher_to(sidecar, tmp_path / "bot") as publisher:
+        publisher.publish("buy")
+        assert publisher.flush()
+
+
+def raise_no_sockets(*_: object) -> None:
+    raise zmq.ZMQError(24, "Too many open files")

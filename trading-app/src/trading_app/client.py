@@ -3,7 +3,7 @@
 import io
 import time
 from functools import partial
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +34,11 @@ class HttpClient:
         connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._path = parts.path.rstrip("/")
         self._timeout = timeout
-        self._connection = connect(parts.hostname, port)
+        try:
+            # Without a port, http.client would look for one in the host, and take it from an IPv6 address.
+            self._connection = connect(parts.hostname, connect.default_port if port is None else port)
+        except InvalidURL as error:
+            raise ValueError(f"not an HTTP address: {url} ({error})") from None
 
     def get(self, path: str, *, max_bytes: int = _MIB) -> str:
         """Return the body of the answer.

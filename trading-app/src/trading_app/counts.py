@@ -6,8 +6,9 @@ from typing import NamedTuple
 class Counts(NamedTuple):
     """A snapshot of a journal. ``published``, ``lost`` and ``pending`` are numbers of trades.
 
-    ``published`` and ``lost`` count the trades of this process since ``created``, in Unix seconds. ``pending`` includes
-    trades that earlier processes left. ``bytes`` is the journal's size in memory or on disk.
+    ``published`` and ``lost`` count since ``created``, in Unix seconds: ``published`` the trades of this process,
+    ``lost`` those that this process has dropped. ``lost`` and ``pending`` include trades that earlier processes left.
+    ``bytes`` is the journal's size in memory or on disk.
     """
 
     published: int

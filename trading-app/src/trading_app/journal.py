@@ -5,14 +5,16 @@ import os
 import threading
 import time
 
+from msgspec.structs import replace
+
 from trading_app.chain import Chain, Storage
 from trading_app.counts import Counts
 from trading_app.losses import Losses, Status
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
 from trading_app.outbox_error import OutboxError
+from trading_app.segment import SEGMENT_BYTES as SEGMENT_BYTES  # noqa: PLC0414 - exported: bin/chaos changes it here
 from trading_app.segment import Segment
 
-SEGMENT_BYTES = 4 << 20
 # The sidecar forgets a session that is idle for 30 days. A publisher begins a new one long before.
 SESSION_SECONDS = 86_400.0
 
@@ -48,8 +50,8 @@ class Journal:
         self._numbered_before = 0
         self._committed: dict[str, int] = {}
         self.losses = Losses()
-        # Old session: the first number that moved, and the new session.
-        self._renumbered: dict[str, tuple[int, str]] = {}
+        # Old session: the numbers that moved, and the session in which they are 1, 2, 3, …
+        self._renumbered: dict[str, tuple[range, str]] = {}
         self._session_ends = time.time() + SESSION_SECONDS
         with self.lock:
             self._drop_down_to(capacity)
@@ -101,18 +103,20 @@ class Journal:
         with self.lock:
             published = self._published
             old, first_seq = self._chain.tail.session, self.committed(self._chain.tail.session)
-            self._roll(_new_session(), 1)
+            new = _new_session()
+            self._roll(new, 1)
             segments = [segment for segment in self._chain.cut(old) if segment.trades]
             trades = [trade for segment in segments for trade in segment.read() if trade.seq >= first_seq]
-            self._renumbered[old] = trades[0].seq if trades else first_seq, self._chain.tail.session
             self._committed.pop(old, None)
-            for number, trade in enumerate(trades):
-                try:
-                    self.append(trade.side, trade.qty, trade.ts, trade.symbol, trade.price)
-                except OutboxError as error:
-                    self.losses.add(old, range(trade.seq, trades[-1].seq + 1))
-                    log.error("%s; %d trades are dropped", error, len(trades) - number)  # noqa: TRY400
-                    break
+            self._set_roll()
+            moved = self._append_again(trades)
+            if trades:
+                first_seq = trades[0].seq
+                self._renumbered[old] = range(first_seq, first_seq + moved), new
+            if lost := trades[moved:]:
+                # They keep their old numbers: the new session gives its next ones to other trades.
+                self.losses.add(old, range(lost[0].seq, lost[-1].seq + 1))
+                self.changed.notify_all()
             self._numbered_before += published - self._published
             self._set_roll()
 
@@ -179,12 +183,10 @@ class Journal:
 
     def is_waiting(self, session: str, first_seq: int, next_seq: int) -> bool:
         """Whether the journal holds an uncommitted trade from ``first_seq`` to ``next_seq - 1``."""
-        first_seq = max(first_seq, self.committed(session))
-        if session in self._renumbered:
-            start, session = self._renumbered[session]
-            return self.is_waiting(session, max(first_seq - start, 0) + 1, next_seq - start + 1)
+        session, seqs = self._renamed(session, range(first_seq, next_seq))
+        first_seq = max(seqs.start, self.committed(session))
         return any(
-            max(first_seq, segment.first_seq) < min(next_seq, segment.next_seq)
+            max(first_seq, segment.first_seq) < min(seqs.stop, segment.next_seq)
             for segment in self._chain
             if segment.session == session
         )
@@ -194,7 +196,31 @@ class Journal:
         with self.lock:
             if self.is_waiting(trade.session, trade.seq, trade.seq + 1):
                 return "waiting"
-            return "lost" if trade in self.losses else "delivered"
+            session, seqs = self._renamed(trade.session, range(trade.seq, trade.seq + 1))
+            return "lost" if replace(trade, session=session, seq=seqs.start) in self.losses else "delivered"
+
+    def _renamed(self, session: str, seqs: range) -> tuple[str, range]:
+        """The session and the numbers that trades have since `renumber`.
+
+        If only some of them moved, the others are committed or lost, and left out.
+        """
+        while session in self._renumbered:
+            moved, new = self._renumbered[session]
+            start, stop = max(seqs.start, moved.start), min(seqs.stop, moved.stop)
+            if start >= stop:
+                break
+            session, seqs = new, range(start - moved.start + 1, stop - moved.start + 1)
+        return session, seqs
+
+    def _append_again(self, trades: list[Trade]) -> int:
+        """Append trades under new numbers. Return for how many there was room."""
+        for number, trade in enumerate(trades):
+            try:
+                self.append(trade.side, trade.qty, trade.ts, trade.symbol, trade.price)
+            except OutboxError as error:
+                log.error("%s; %d trades are dropped", error, len(trades) - number)  # noqa: TRY400
+                return number
+        return len(trades)
 
     def _make_lock(self) -> None:
         self.lock = threading.RLock()

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Annotated, Final, Literal, SupportsFloat, get_args
 
 import msgspec
@@ -23,6 +22,9 @@ SYMBOL: Final = r"^[A-Za-z0-9._:/-]{1,32}$"
 
 _SIDES: dict[str, Side] = {side: side for side in SIDES}
 _SYMBOL = re.compile(SYMBOL[1:-1])
+# Symbols that were checked, as plain strings.
+_symbols: dict[str, str] = {}
+_MAX_SYMBOLS: Final = 4096
 
 
 class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_defaults=True):
@@ -88,16 +90,27 @@ def check_price(price: SupportsFloat) -> float:
     return number
 
 
-@lru_cache(maxsize=4096)
 def check_symbol(symbol: str) -> str:
     """Return the symbol as a plain string.
 
     Raises:
         ValueError: the symbol is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
     """
-    if not _SYMBOL.fullmatch(symbol):
-        raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}")
-    return str(symbol)
+    # publish() calls this for each trade. A list, for example, is no key of a dict.
+    try:
+        return _symbols.get(symbol) or _new_symbol(symbol)
+    except TypeError:
+        return _new_symbol(symbol)
+
+
+def _new_symbol(symbol: object) -> str:
+    match = _SYMBOL.fullmatch(symbol) if isinstance(symbol, str) else None
+    if not match:
+        raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}") from None
+    if len(_symbols) >= _MAX_SYMBOLS:
+        _symbols.clear()
+    # The match is a plain string. str() of an enumeration's member would be the member's name.
+    return _symbols.setdefault(match[0], match[0])
 
 
 def _number(what: str, value: SupportsFloat) -> float:

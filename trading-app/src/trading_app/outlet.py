@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import zmq
@@ -37,6 +38,7 @@ class Outlet:
 
     Raises:
         ValueError: ``address`` is not a ZeroMQ address.
+        zmq.ZMQError: ZeroMQ cannot open its sockets, for example because this process has too many open files.
     """
 
     def __init__(self, address: str, keys: Keys | None) -> None:
@@ -64,7 +66,11 @@ class Outlet:
             self._socket.poll(int(seconds * 1000) + 1, zmq.POLLOUT)
 
     def mend(self) -> None:
-        """Open a new socket if a handshake has failed, at most once in `REOPEN_SECONDS`."""
+        """Open a new socket if a handshake has failed, at most once in `REOPEN_SECONDS`.
+
+        Raises:
+            zmq.ZMQError: ZeroMQ cannot open its sockets. The outlet stays closed, and a later call tries again.
+        """
         if time.monotonic() < self._opened_at + REOPEN_SECONDS:
             return
         if self._socket.closed:
@@ -83,6 +89,9 @@ class Outlet:
 
     def close(self) -> None:
         """Close the socket. ZeroMQ tries for one more second to send the queued frames."""
+        # `mend` could not open another one.
+        if self._socket.closed:
+            return
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
@@ -96,13 +105,16 @@ class Outlet:
 
     def _open(self) -> None:
         self._opened_at = time.monotonic()
-        self._socket = _push(self._keys, ipv6="[" in self._address)
-        self._monitor = self._socket.get_monitor_socket(_FAILURES)
-        try:
-            self._socket.connect(self._address)
-        except (zmq.ZMQError, TypeError) as error:
-            self.close()
-            raise ValueError(f"not a ZeroMQ address: {self._address} ({error})") from None
+        with ExitStack() as opened:
+            # The monitor needs two more file descriptors, so it may fail where the socket did not.
+            push = opened.enter_context(_push(self._keys, ipv6="[" in self._address))
+            monitor = opened.enter_context(push.get_monitor_socket(_FAILURES))
+            try:
+                push.connect(self._address)
+            except (zmq.ZMQError, TypeError) as error:
+                raise ValueError(f"not a ZeroMQ address: {self._address} ({error})") from None
+            opened.pop_all()
+        self._socket, self._monitor = push, monitor
 
 
 def _push(keys: Keys | None, *, ipv6: bool) -> zmq.Socket[bytes]:

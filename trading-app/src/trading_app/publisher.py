@@ -35,6 +35,7 @@ class TradePublisher:
         ValueError: ``address`` is not a ZeroMQ address, ``sidecar_url`` is not an HTTP address, ``capacity`` is not a
             whole number above 0, or ``curve`` does not hold these keys.
         OutboxError: another publisher holds the outbox, or it cannot be used.
+        zmq.ZMQError: ZeroMQ cannot open its sockets, for example because this process has too many open files.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class TradePublisher:
         self._journal = Journal(_storage(outbox), capacity)
         try:
             self._sender = Sender(self._journal, address, sidecar_url, keys)
-        except ValueError:
+        except BaseException:
+            # Without a sender, nobody else would release the outbox.
             self._journal.close()
             raise
         # The thread flushes and closes a publisher that is garbage collected.

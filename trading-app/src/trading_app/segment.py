@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# The size of a segment, unless the capacity is small.
+SEGMENT_BYTES = 4 << 20
+
+
 class Segment:
     """Encoded trades ``first_seq`` to ``next_seq - 1`` of ``session``, in bytes ``start`` to ``end`` of a buffer.
 

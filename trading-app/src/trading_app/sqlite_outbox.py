@@ -14,10 +14,9 @@ import msgspec
 
 from trading_app.messages import GapFill, Trade, decode, encode
 from trading_app.outbox_error import OutboxError
+from trading_app.segment import SEGMENT_BYTES
 
 log = logging.getLogger(__name__)
-
-_SEGMENT_BYTES = 4 << 20
 
 
 def migrate(source: Path, folder: Path) -> None:
@@ -58,7 +57,7 @@ def _segments(session: str, trades: list[tuple[int, bytes]]) -> list[bytes]:
     segments = [bytearray()]
     for seq, message in trades:
         line = _line(session, seq, message)
-        if len(segments[-1]) + len(line) > _SEGMENT_BYTES:
+        if len(segments[-1]) + len(line) > SEGMENT_BYTES:
             segments.append(bytearray())
         segments[-1] += line
     return [bytes(segment) for segment in segments]
