@@ -21,8 +21,8 @@ _STATES = {"waiting": ":blue-badge[waiting]", "counted": ":green[counted]", "los
 class Row(NamedTuple):
     """A trade as shown.
 
-    ``seconds`` is the time to the sidecar, in "My trades" to the confirmation; None while unknown. ``state`` is "" for
-    trades of other publishers.
+    ``seconds`` is the time to the sidecar, for the list of this page's trades to the confirmation; None while unknown.
+    ``state`` is "" for trades of other publishers.
     """
 
     ts: float
