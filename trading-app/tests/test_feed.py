@@ -74,6 +74,8 @@ def test_undelivered_trades_are_reported_and_sent_by_the_next_feed(absent: FakeS
 def test_a_full_disk_ends_the_flow_with_the_reason(absent: FakeSidecar, tmp_path: Path) -> None:
     limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("feed", "--rate", "1000", "--count", "3")]
     environ = {**os.environ, **absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
+    # The limit would apply to the data of coverage, too.
+    environ.pop("COVERAGE_PROCESS_CONFIG", None)
     ended = subprocess.run(limited, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert summary(ended.stdout)["published"] == 0

@@ -19,14 +19,20 @@ from trading_app.outlet import Outlet
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
+def settled():
+    # ZeroMQ closes its sockets in the background.
+    seen = [descriptors()]
+    while seen[-20:] != 20 * seen[-1:]:
+        time.sleep(0.02)
+        seen.append(descriptors())
+    return seen[-1]
+
 zmq.Context.instance().socket(zmq.PUSH).close()
-time.sleep(0.1)
-before = descriptors()
+before = settled()
 trading_app.outlet.REOPEN_SECONDS = 0.0
 outlet = Outlet("tcp://127.0.0.1:9", None)
 outlet.close()
-while descriptors() > before:  # ZeroMQ closes its sockets in the background.
-    time.sleep(0.01)
+assert settled() == before
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 taken = []
 while True:
@@ -48,8 +54,7 @@ for number in taken:
 outlet.mend()
 outlet.close()
 outlet.close()
-while descriptors() > before:
-    time.sleep(0.01)
+assert settled() == before
 """
 
 

@@ -285,8 +285,7 @@ def test_trades_that_are_never_committed_are_resent_at_growing_intervals_and_log
     intervals = [after - before for before, after in pairwise(at)]
     assert intervals[4] > 2 * intervals[0]
     publisher.close(0)
-    (line,) = [line for line in caplog.messages if "no trade was committed" in line]
-    assert "the sidecar answers, but its cursor does not move" in line
+    (line,) = [line for line in caplog.messages if "the sidecar answers, but its cursor does not move" in line]
     assert sidecar.address in line
     assert sidecar.url in line
 
@@ -310,6 +309,19 @@ def test_a_sidecar_that_does_not_answer_is_logged_once_per_outage(
             assert publisher.flush(20)
             absent.close()
     assert f"trades go to {absent.address}; cursors come from {absent.url}" in warnings()[0]
+
+
+def test_each_reason_why_no_trade_is_committed_is_logged(
+    absent: FakeSidecar, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trading_app.sender.RESEND_SECONDS", 0.2)
+    absent.commits = False
+    publisher = publisher_to(absent)
+    publisher.publish("buy")
+    assert eventually(lambda: "the sidecar does not answer: Connection refused" in caplog.text)
+    absent.open()
+    assert eventually(lambda: "the sidecar answers, but its cursor does not move" in caplog.text)
+    publisher.close(0)
 
 
 def test_a_cursor_beyond_the_last_trade_starts_a_new_session(

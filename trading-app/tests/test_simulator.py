@@ -103,6 +103,16 @@ def test_a_burst_is_a_load_for_some_seconds() -> None:
     assert meter.read() is None
 
 
+def test_a_slow_flow_has_a_load_although_its_calls_are_not_quite_regular() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    for call in range(10):
+        clock.now = 1000.0 + call + (0.002, 0.001)[call % 2]
+        meter.add([5e-6])
+        load = meter.read()
+        assert call < 2 or (load and load.calls == pytest.approx(1.0, abs=0.01))
+
+
 @pytest.mark.parametrize("interval", [1.0, 0.25])
 def test_a_load_after_a_pause_does_not_include_the_pause(interval: float) -> None:
     clock = Clock()

@@ -42,7 +42,7 @@ def _symbols(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 @dataclass(frozen=True)
 class _Options:
-    """The options of the command. `orders` and `length` describe the flow that they ask for."""
+    """The options of the command. `orders` returns the flow that they ask for."""
 
     rate: float | None
     count: int | None

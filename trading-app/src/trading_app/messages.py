@@ -96,7 +96,7 @@ def check_symbol(symbol: str) -> str:
     Raises:
         ValueError: the symbol is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
     """
-    # publish() calls this for each trade. A list, for example, is no key of a dict.
+    # publish() calls this for each trade. A list, for example, cannot be a dict key.
     try:
         return _symbols.get(symbol) or _new_symbol(symbol)
     except TypeError:

@@ -57,7 +57,7 @@ class Sender:
         self._frame: Frame | None = None
         self._state_id = ""
         self._was_unreachable = False
-        self._warned = False
+        self._warned: set[str] = set()
         self._ask_at = 0.0
         self._moved_at = time.monotonic()
         self._resend_seconds = RESEND_SECONDS
@@ -158,7 +158,7 @@ class Sender:
             except Unreachable as error:
                 self._was_unreachable = True
                 if time.monotonic() - self._moved_at >= RESEND_SECONDS:
-                    self._warn(f"the sidecar does not answer: {error}")
+                    self._warn("the sidecar does not answer", f": {error}")
                 return
             self._check_state(cursor.state_id)
             newest, next_seq = self._journal.newest
@@ -190,7 +190,8 @@ class Sender:
     def _resend(self, session: str, next_seq: int, *, moved: bool) -> None:
         now = time.monotonic()
         if moved:
-            self._moved_at, self._resend_seconds, self._warned = now, RESEND_SECONDS, False
+            self._moved_at, self._resend_seconds = now, RESEND_SECONDS
+            self._warned.clear()
         if self._was_unreachable:
             self._rewind(now, session, next_seq)
         elif not self._window.is_empty and now - self._moved_at >= self._resend_seconds:
@@ -199,12 +200,12 @@ class Sender:
             self._rewind(now, session, next_seq)
         self._was_unreachable = False
 
-    def _warn(self, cause: str) -> None:
-        """Log once that no trade is committed, until one is."""
-        if not self._warned:
+    def _warn(self, cause: str, detail: str = "") -> None:
+        """Log that no trade is committed, once for each cause until one is."""
+        if cause not in self._warned:
             seconds = time.monotonic() - self._moved_at
-            log.warning("no trade was committed in %.0f s: %s; %s", seconds, cause, self._where)
-            self._warned = True
+            log.warning("no trade was committed in %.0f s: %s%s; %s", seconds, cause, detail, self._where)
+            self._warned.add(cause)
 
     def _rewind(self, now: float, session: str, next_seq: int) -> None:
         self._window.rewind(session, next_seq)

@@ -8,8 +8,8 @@ import streamlit as st
 
 from trading_app.messages import Side
 
-# Much longer than a press is sent again.
-_REMEMBERED_SECONDS = 60.0
+# Much longer than a press keeps being resent.
+_REMEMBERED_SECONDS = 10.0
 # The buttons name their keys: when they are visible, the keys work.
 _HTML = """
 <div class="pair">

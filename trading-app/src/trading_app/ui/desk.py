@@ -161,8 +161,10 @@ class Desk:
 
     def _wait(self, sent: Sent, seconds: float) -> None:
         status = self._publisher.wait(sent.trade, seconds)
-        sent.settled_at = None if status == "waiting" else time.time()
-        sent.status = status
+        # Another thread may have seen meanwhile that the trade no longer waits.
+        if status != "waiting":
+            sent.settled_at = time.time()
+            sent.status = status
 
 
 def _beside(outbox: Path) -> Path:

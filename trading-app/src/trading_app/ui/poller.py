@@ -18,8 +18,8 @@ from trading_app.unreachable import Unreachable
 
 CHART_SECONDS = 300.0
 _INTERVAL = 1.0
-# A page that has not asked for so long is closed.
-_PATIENCE = 3.0
+# A page asks every two seconds. One that has not asked for so long is closed.
+_PATIENCE = 6.0
 _CHART_STEP = 2.0
 _RATE_SECONDS = 5.0
 _DELIVERY_SECONDS = 60.0

@@ -23,7 +23,7 @@ _NUMBERS = {
         "average_sell",
         "Turnover by volume of the sells. Empty if some are known to carry no price.",
     ),
-    "Last": ("last", "Price of the last trade that the page has seen. It sees the newest 100 of each second."),
+    "Last": ("last", "Price of the last trade that the page has seen. It sees the newest 100 of each poll."),
     "Turnover": ("turnover", "Sum of quantity times price of both sides. Trades without a price add nothing."),
     "Profit": (
         "profit",

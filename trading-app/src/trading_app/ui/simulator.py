@@ -14,7 +14,8 @@ from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 
 _WINDOW = 1.0
-_PAUSE = 2.0
+# Longer than two windows of a flow of one trade a second.
+_PAUSE = 2.5
 _SAMPLES = 1000
 # Shorter waits are skipped: the kernel would wake the thread later than that.
 _SHORTEST_WAIT = 0.001

@@ -69,7 +69,7 @@ def _draw_load(desk: Desk) -> None:
     left.metric("Calls of publish()", calls, help="How often the simulator called publish() in a second.")
     right.metric("Time per call", seconds, help="Median duration of a publish() call in that second.")
     if desk.flow_problem:
-        st.error(f"No more simulated trades: {desk.flow_problem}.")
+        st.error(f"Simulated trades stopped early: {desk.flow_problem}.")
 
 
 def _settings() -> FlowSettings | None:
