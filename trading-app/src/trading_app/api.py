@@ -44,12 +44,12 @@ class OrderRequest(BaseModel):
 
 
 def _form_schema() -> dict[str, Any]:
-    """The schema of an order as an HTML form, which cannot express null."""
+    """The schema of an order as an HTML form, which cannot express null: a field without a value is empty."""
     schema = OrderRequest.model_json_schema()
-    for field in schema["properties"].values():
-        field.update(field.pop("anyOf", [{}])[0])
-        if field["default"] is None:
-            del field["default"]
+    for name in _OPTIONAL:
+        field = schema["properties"][name]
+        field["anyOf"][1] = {"type": "string", "maxLength": 0}
+        del field["default"]
     return schema
 
 
