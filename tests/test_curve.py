@@ -1,15 +1,17 @@
 """CURVE from end to end: the keys of bin/keys, the real sidecar, and publishers with right and wrong keys."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import zmq
 from harness.chaos import Sidecar
-from harness.stack import eventually, make_keys
+from harness.stack import eventually, free_port, get, make_keys
 
 from trading_app.publisher import TradePublisher
 
@@ -169,3 +171,22 @@ def test_the_feed_reads_the_folder_of_its_keys_from_the_environment(
     subprocess.run([feed, "--rate", "1000", "--count", "50"], env=environ, check=True, timeout=60)
     samples = sidecar.samples()
     assert sum(samples[f'trades_total{{side="{side}"}}'] for side in ("buy", "sell")) == 50
+
+
+def test_the_api_reads_the_folder_of_its_keys_from_the_environment(sidecar: Sidecar, keys: Path) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    settings = {
+        "WEBAPP_ZMQ_ADDR": sidecar.address,
+        "WEBAPP_SIDECAR_URL": sidecar.url,
+        "WEBAPP_OUTBOX": "",
+        "WEBAPP_CURVE": str(keys / "bot"),
+        "PORT": str(port),
+    }
+    program = Path(sys.executable).with_name("trading-api")
+    with subprocess.Popen([program], env={**os.environ, **settings}) as process:
+        try:
+            assert eventually(lambda: get(f"{url}/openapi.json"), 60)
+            urlopen(Request(f"{url}/trade/buy", method="POST"), timeout=10).close()
+            assert eventually(lambda: bought(sidecar) == 1)
+        finally:
+            process.terminate()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.chaos import Sidecar
-from harness.stack import eventually
+from harness.stack import eventually, free_port
 
 from trading_app.publisher import TradePublisher
 
@@ -169,3 +169,11 @@ def test_trades_sent_to_one_sidecar_while_another_is_asked_wait_until_the_settin
         assert after.flush(30)
     assert counts(taking) == (10, 0)
     assert counts(asked) == ((0, 0) if right == "taking" else (10, 0))
+
+
+def test_trades_are_counted_over_ipv6(sidecar: Start) -> None:
+    running = sidecar("ipv6", SIDECAR_ZMQ_BIND=f"tcp://[::1]:{free_port()}")
+    with publisher(running) as telemetry:
+        publish(telemetry, 3)
+        assert telemetry.flush(30)
+    assert counts(running) == (3, 0)

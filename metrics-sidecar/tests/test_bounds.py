@@ -213,3 +213,11 @@ def test_an_unknown_or_invalid_host_is_refused(program: Sidecar, host: str, stat
 def test_an_allowed_host_name_is_served(sidecar: Start, host: str, status: int) -> None:
     program = sidecar(SIDECAR_ALLOWED_HOSTS="telemetry.example, Host-1.example,")
     assert program.get("/metrics", Host=host)[0] == status
+
+
+@pytest.mark.parametrize(
+    "mode, dest, status", [("navigate", "document", 200), ("no-cors", "script", 403), ("navigate", "iframe", 403)]
+)
+def test_another_site_may_only_link_here(program: Sidecar, mode: str, dest: str, status: int) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+    assert program.get("/metrics", **headers)[0] == status

@@ -403,3 +403,28 @@ def test_a_stop_releases_the_endpoint(store: FailingStore) -> None:
         engine = Engine(engine.endpoint, Store(None))
     engine.start()
     engine.stop()
+
+
+def test_a_blank_frame_does_not_keep_an_earlier_trade_from_being_committed(
+    tmp_path: Path, push: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics_sidecar.commits._INTERVAL", 3600.0)
+    monkeypatch.setattr("metrics_sidecar.inlet.BATCH_FRAMES", 16)
+    path = tmp_path / "state.sqlite3"
+    engine = Engine("tcp://127.0.0.1:*", Store(path))
+    socket = push(port(engine))
+    socket.send(BUY)
+    assert eventually(lambda: engine.snapshot().received == 1)  # The thread does not run. This commits.
+    socket.send_multipart([b""] * 15 + [BUY] + [b""] * 16)  # Two batches.
+    engine.start()
+    engine.stop()
+    assert Store(path).load().totals().series["buy", ""].trades == 2
+
+
+def test_the_last_trades_include_what_has_just_arrived_and_are_committed(push: Push) -> None:
+    engine = Engine("tcp://127.0.0.1:*", Store(None))
+    push(port(engine)).send(tracked(1))
+    assert eventually(lambda: engine.last_trades(1))  # The thread does not run.
+    assert engine.cursor("a").next_seq == 2
+    engine.start()
+    engine.stop()

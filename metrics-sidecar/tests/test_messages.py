@@ -282,3 +282,9 @@ def test_decoding_frames_together_equals_decoding_each(frames: list[bytes]) -> N
 def assert_each_is_a_message_or_a_rejection(frame: bytes) -> None:
     for message in decode(frame):
         assert isinstance(message, Trade | GapFill) or message.reason in REASONS
+
+
+def test_a_trade_that_is_not_utf8_keeps_session_and_seq() -> None:
+    rejection = only(encode(session="a", seq=7, note="?").replace(b"?", b"\xff"))
+    assert isinstance(rejection, Rejected)
+    assert (rejection.reason, rejection.session, rejection.seq) == ("not_utf8", "a", 7)

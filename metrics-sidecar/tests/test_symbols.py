@@ -226,3 +226,12 @@ def test_memory_file_and_scrape_stay_bounded_for_any_number_of_symbols(tmp_path:
     assert series(ledger)["buy", OTHER].trades == 56_000 - 100
     store.close()
     assert path.stat().st_size < 100_000
+
+
+def test_each_histogram_is_shown_with_the_sum_of_its_values() -> None:
+    delivery, commits = Histogram(1.0), Histogram(1.0)
+    delivery.observe([0.25, 2.0])
+    commits.observe([0.5])
+    text = render(Snapshot(Totals(), 0, {}, 0, 0, 0, delivery, commits, 0, 0), "")[0].decode()
+    assert "trade_delivery_seconds_sum 2.25\n" in text
+    assert "sidecar_commit_seconds_sum 0.5\n" in text

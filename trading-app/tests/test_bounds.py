@@ -178,3 +178,15 @@ def assert_emits_nothing_else(api: Api, sidecar: FakeSidecar) -> None:
     """The next trade to arrive is the one that is sent here, so the request before it emitted none."""
     assert request(api.buy, b'{"qty": 8}', **JSON)[0] == 202
     assert sidecar.receive()["qty"] == 8.0
+
+
+def test_a_request_with_two_hosts_is_refused(api: Api) -> None:
+    head = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: rebound.example\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+def test_browsers_may_not_guess_the_type_of_an_answer(api: Api) -> None:
+    _, headers, _ = request(f"http://127.0.0.1:{api.port}/metrics")
+    assert headers["x-content-type-options"] == "nosniff"

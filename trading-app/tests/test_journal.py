@@ -324,3 +324,12 @@ def test_a_renumbered_journal_drops_at_most_an_eighth_at_once(published: int) ->
     before = publisher.journal.losses.count
     publisher.publish(1)
     assert 0 < publisher.journal.losses.count - before <= 10
+
+
+def test_after_a_commit_within_a_frame_a_sidecar_with_a_new_state_file_gets_a_gap_fill() -> None:
+    publisher = WindowedJournal()
+    publisher.publish(5)
+    publisher.send()
+    publisher.commit(3)
+    publisher.window.rewind(publisher.session, next_seq=1)
+    assert publisher.send() == ["<3", 1, 2, 3, 4, 5]

@@ -1,5 +1,6 @@
 """The PUSH socket: it opens again after a refused connection, even if there are no descriptors for a while."""
 
+import socket
 import subprocess
 import sys
 
@@ -90,6 +91,21 @@ def test_a_refused_outlet_sends_after_sockets_could_not_be_opened(monkeypatch: p
         assert eventually(is_sent)
         assert open_to_all.recv() == b"two"
     outlet.close()
+
+
+def test_a_connection_to_a_host_that_vanished_is_replaced() -> None:
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x04PULL"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        outlet = Outlet(f"tcp://127.0.0.1:{listening.getsockname()[1]}", None)
+        silent, _ = listening.accept()
+        with silent:
+            # A handshake as ZMTP 3.0 defines it, and nothing after it.
+            silent.sendall(greeting + b"\x04" + bytes([len(ready)]) + ready)
+            assert eventually(lambda: outlet.send(b"swallowed"))
+            listening.accept()[0].close()
+        outlet.close()
 
 
 def is_mended(outlet: Outlet) -> bool:

@@ -17,7 +17,7 @@ import pytest
 import zmq
 from app_process import FakeSidecar, eventually
 
-from trading_app.outbox_error import OutboxInUse
+from trading_app.outbox_error import OutboxError, OutboxInUse
 from trading_app.publisher import TradePublisher
 
 
@@ -309,6 +309,80 @@ def test_a_sidecar_that_does_not_answer_is_logged_once_per_outage(
             assert publisher.flush(20)
             absent.close()
     assert f"trades go to {absent.address}; cursors come from {absent.url}" in warnings()[0]
+
+
+def test_the_interval_of_resending_has_a_limit(sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trading_app.sender.RESEND_SECONDS", 0.05)
+    monkeypatch.setattr("trading_app.sender.MAX_RESEND_SECONDS", 0.2)
+    sidecar.commits = False
+    publisher = publisher_to(sidecar)
+    publisher.publish("buy")
+    # Without a limit, the twelfth copy would arrive after 102 s.
+    assert [sidecar.receive(timeout=20)["seq"] for _ in range(12)] == [1] * 12
+    publisher.close(0)
+
+
+def test_a_commit_resets_the_interval_of_resending(sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trading_app.sender.RESEND_SECONDS", 0.05)
+    sidecar.commits = False
+    publisher = publisher_to(sidecar)
+    trade = publisher.publish("buy")
+    for _ in range(7):
+        sidecar.receive()
+    sidecar.next_seq[trade.session] = 2
+    assert publisher.flush(20)
+    sidecar.receive_all()
+    publisher.publish("sell")
+    # Without the reset, the fifth copy would arrive after 48 s.
+    assert [sidecar.receive(timeout=20)["seq"] for _ in range(5)] == [2] * 5
+    publisher.close(0)
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        pytest.param(zmq.ZMQError(24, "no sockets"), "no sockets", id="sockets"),
+        pytest.param(OutboxError("no room"), "no room", id="outbox"),
+        pytest.param(MemoryError(), "out of memory", id="memory"),
+    ],
+)
+def test_a_publisher_recovers_from_an_error_in_its_thread(
+    sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture, error: Exception, line: str
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    with publisher_to(sidecar) as publisher:
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr("trading_app.outlet.Outlet.mend", fail)
+            publisher.publish("buy")
+            assert eventually(lambda: f"{line}; trying again" in caplog.text)
+        publisher.publish("buy")
+        assert publisher.flush(20)
+
+
+def test_a_trade_wakes_an_idle_publisher(sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trading_app.sender._IDLE_SECONDS", 60.0)
+    with publisher_to(sidecar) as publisher:
+        publisher.publish("buy", 1)
+        assert publisher.flush()
+        requests = -1
+        while sidecar.requests > requests:  # Until its thread sleeps.
+            requests = sidecar.requests
+            time.sleep(0.3)
+        publisher.publish("buy", 2)
+        assert eventually(lambda: sidecar.receive()["qty"] == 2)
+
+
+def test_wait_returns_when_the_trade_is_delivered_or_its_time_is_up(sidecar: FakeSidecar) -> None:
+    sidecar.commits = False
+    with publisher_to(sidecar) as publisher:
+        trade = publisher.publish("buy")
+        began = time.monotonic()
+        assert publisher.wait(trade, timeout=0.2) == "waiting"
+        assert time.monotonic() - began >= 0.2
+        threading.Timer(0.2, sidecar.next_seq.update, ({trade.session: 2},)).start()
+        assert publisher.wait(trade, timeout=20.0) == "delivered"
 
 
 def test_each_reason_why_no_trade_is_committed_is_logged(
