@@ -465,6 +465,11 @@ def test_a_socket_open_to_everyone_is_logged(  # noqa: PLR0913, PLR0917 - one pa
             "{}/server.key_secret holds no secret key. Make another with bin/keys NAME",
             id="not a key",
         ),
+        pytest.param(
+            lambda path: ((path / "server.key_secret").unlink(), (path / "server.key_secret").mkdir()),
+            "{}/server.key_secret: Is a directory. Let this user read it",
+            id="not a file",
+        ),
     ],
 )
 def test_an_unusable_folder_of_keys_is_reported_in_one_line(

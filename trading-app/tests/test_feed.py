@@ -230,3 +230,10 @@ def test_a_simulation_has_a_price_for_each_symbol(sidecar: FakeSidecar) -> None:
     prices = [trade["price"] for trade in trades if trade["symbol"] == "BTC-USD"]
     assert len(set(prices)) > len(prices) / 2
     assert all(90 < price < 110 for price in prices)
+
+
+def test_stop_ends_a_flow_that_is_behind_its_schedule(sidecar: FakeSidecar) -> None:
+    stop = threading.Event()
+    stop.set()
+    with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
+        assert list(play(publisher, islice(simulate(1e9), 1000), stop)) == []

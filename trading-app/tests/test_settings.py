@@ -110,6 +110,14 @@ def test_a_curve_folder_without_keys_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    key = tmp_path / "client.key_secret"
+    key.mkdir()
+    with pytest.raises(SettingError) as refused:
+        read(WEBAPP_CURVE=str(tmp_path))
+    assert str(refused.value) == f"WEBAPP_CURVE={tmp_path}: {key}: Is a directory. Let this user read it"
+
+
 @pytest.mark.parametrize("host, family", [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)], ids=["v4", "v6"])
 def test_a_port_in_use_is_refused_until_it_is_free(host: str, family: socket.AddressFamily) -> None:
     with socket.socket(family) as taken:
