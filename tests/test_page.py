@@ -293,6 +293,13 @@ def test_an_invalid_quantity_has_a_hint_on_blur_and_is_rejected_on_click(
 
 
 def test_a_typed_symbol_is_accepted_and_new_pages_start_with_it(desk: Page, tab: Open) -> None:
+    for _ in range(2):  # Typing the chosen symbol again keeps it.
+        symbol(desk).click()
+        symbol(desk).press_sequentially("SHIB-USD")
+        symbol(desk).press("Enter")
+        # Until the server has answered.
+        desk.wait_for_timeout(1000)
+        expect(symbol(desk)).to_have_value("SHIB-USD")
     symbol(desk).fill(" DOGE-USD ")
     symbol(desk).press("Enter")
     desk.get_by_label("Price").fill("0.125")
@@ -526,6 +533,18 @@ def test_starting_and_stopping_a_flow_replaces_no_button_or_field(desk: Page) ->
         expect(button(desk, other)).to_be_visible()
     # Start or Stop, Burst, and four fields.
     assert desk.evaluate("[...window.counts]") == [6]
+
+
+def test_typing_into_a_choice_of_the_flow_chooses_nothing(desk: Page) -> None:
+    field = desk.get_by_label("Per second", exact=True)
+    before = field.input_value()
+    field.scroll_into_view_if_needed()
+    field.click()
+    desk.keyboard.type("1000", delay=60)
+    desk.keyboard.press("Enter")
+    expect(field).to_have_value(before)
+    choose(desk, "Per second", "1,000")
+    expect(field).to_have_value("1,000")
 
 
 def test_a_fast_flow_shows_its_load_on_the_publisher(desk: Page) -> None:

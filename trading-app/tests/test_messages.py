@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading_app import messages
 from trading_app.messages import (
     MAX_LINE_BYTES,
     SIDES,
@@ -101,9 +100,3 @@ class Coin(str, Enum):  # noqa: UP042 - as above
 def test_the_symbol_of_an_enumeration_is_its_value() -> None:
     assert [check_symbol(Coin.ETHER), check_symbol(Coin.ETHER)] == ["ETH", "ETH"]
     assert type(check_symbol(Coin.ETHER)) is str
-
-
-def test_known_symbols_take_bounded_memory() -> None:
-    symbols = [f"S{number}" for number in range(10_000)]
-    assert [check_symbol(symbol) for symbol in symbols] == symbols
-    assert len(messages._symbols) <= messages._MAX_SYMBOLS

@@ -118,7 +118,6 @@ class Journal:
                 self.losses.add(old, range(lost[0].seq, lost[-1].seq + 1))
                 self.changed.notify_all()
             self._numbered_before += published - self._published
-            self._set_roll()
 
     def tidy(self) -> None:
         """Delete committed segments and create the next one. This waits for the file system.

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Final, Literal, SupportsFloat, get_args
 
 import msgspec
@@ -22,9 +23,6 @@ SYMBOL: Final = r"^[A-Za-z0-9._:/-]{1,32}$"
 
 _SIDES: dict[str, Side] = {side: side for side in SIDES}
 _SYMBOL = re.compile(SYMBOL[1:-1])
-# Symbols that were checked, as plain strings.
-_symbols: dict[str, str] = {}
-_MAX_SYMBOLS: Final = 4096
 
 
 class Trade(Struct, frozen=True, gc=False, tag_field="type", tag="trade", omit_defaults=True):
@@ -90,27 +88,22 @@ def check_price(price: SupportsFloat) -> float:
     return number
 
 
-def check_symbol(symbol: str) -> str:
+def check_symbol(symbol: object) -> str:
     """Return the symbol as a plain string.
 
     Raises:
         ValueError: the symbol is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
     """
-    # publish() calls this for each trade. A list, for example, cannot be a dict key.
-    try:
-        return _symbols.get(symbol) or _new_symbol(symbol)
-    except TypeError:
-        return _new_symbol(symbol)
+    if isinstance(symbol, str) and (known := _known_symbol(symbol)):
+        return known
+    raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}")
 
 
-def _new_symbol(symbol: object) -> str:
-    match = _SYMBOL.fullmatch(symbol) if isinstance(symbol, str) else None
-    if not match:
-        raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}") from None
-    if len(_symbols) >= _MAX_SYMBOLS:
-        _symbols.clear()
+@lru_cache(maxsize=4096)
+def _known_symbol(symbol: str) -> str | None:
+    match = _SYMBOL.fullmatch(symbol)
     # The match is a plain string. str() of an enumeration's member would be the member's name.
-    return _symbols.setdefault(match[0], match[0])
+    return match[0] if match else None
 
 
 def _number(what: str, value: SupportsFloat) -> float:

@@ -56,9 +56,10 @@ def _draw_settings(running: FlowSettings | None) -> None:
         placeholder="none", disabled=is_fixed,
     )  # fmt: skip
     rate, buys, burst = st.columns(3, gap="small", wrap=False)
-    rate.selectbox("Per second", _RATES, format_func=number, key="rate", disabled=is_fixed)
-    buys.selectbox("Buys", _BUYS, format_func=lambda part: f"{part} %", key="buys", disabled=is_fixed)
-    burst.selectbox("Burst of", _BURSTS, format_func=number, key="burst")
+    # Without a filter: typing 1000 would choose 10 or 100.
+    rate.selectbox("Per second", _RATES, format_func=number, key="rate", disabled=is_fixed, filter_mode=None)
+    buys.selectbox("Buys", _BUYS, format_func=lambda part: f"{part} %", key="buys", disabled=is_fixed, filter_mode=None)
+    burst.selectbox("Burst of", _BURSTS, format_func=number, key="burst", filter_mode=None)
 
 
 def _draw_load(desk: Desk) -> None:

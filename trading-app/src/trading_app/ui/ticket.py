@@ -24,7 +24,8 @@ def current_symbol(desk: Desk) -> str:
 
 def draw_ticket(desk: Desk) -> None:
     first: str = st.session_state["first-symbol"]
-    symbols = sorted({"", first, *SYMBOLS, *desk.traded_symbols})
+    # With the chosen one: typing it again would choose another if it were none of the options.
+    symbols = sorted({"", first, _typed("symbol"), *SYMBOLS, *desk.traded_symbols})
     with st.container(border=True, key="ticket", gap="small"):
         columns = st.columns([4, 3, 3], gap="xsmall", wrap=False)
         symbol = columns[0].selectbox(
