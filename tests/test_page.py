@@ -692,6 +692,7 @@ def test_while_the_sidecar_is_away_trades_wait(
     assert eventually(workspace.page_is_up, 90)
     desk = drawn(context.new_page(), workspace)
     pictures.take(desk, "page-first")
+    expect(desk.locator(".st-key-symbols")).to_have_text(re.compile("BTC-USD.*ETH-USD.*SOL-USD"))
     button(desk, "Buy").click()
     expect(metric(desk, "Buy trades")).to_have_text("1")
     place = button(desk, "Buy").bounding_box()

@@ -12,7 +12,7 @@ from trading_app.ui.ticket import SYMBOLS
 _RATES = [1, 10, 100, 1_000, 10_000, 50_000, 100_000]
 _BURSTS = [100, 1_000, 10_000, 100_000]
 _BUYS = range(0, 101, 10)
-_DEFAULTS = {"symbols": list(SYMBOLS), "rate": 10, "buys": 50, "burst": 1_000}
+_RATE, _HALF, _BURST = 10, 50, 1_000
 
 
 def draw_simulator(desk: Desk) -> None:
@@ -47,19 +47,24 @@ def _draw_settings(running: FlowSettings | None) -> None:
     if running:
         fields["symbols"] = list(running.symbols)
         fields["rate"], fields["buys"] = int(running.rate), round(100 * running.buys)
-    for field, value in _DEFAULTS.items():
-        fields.setdefault(field, value)
     is_fixed = running is not None
-    # One key for both states: Streamlit shows two fields for a moment when one takes the place of the other.
+    # One key for both states: Streamlit shows two fields for a moment when one takes the place of the other. A field
+    # whose value is set, as above, must have no other default; to Streamlit, index 0 is none.
     st.multiselect(
-        "Symbols", list(dict.fromkeys((*SYMBOLS, *fields["symbols"]))), key="symbols", accept_new_options=True,
-        placeholder="none", disabled=is_fixed,
+        "Symbols", list(dict.fromkeys((*SYMBOLS, *fields.get("symbols", ())))), key="symbols",
+        default=None if is_fixed else SYMBOLS, accept_new_options=True, placeholder="none", disabled=is_fixed,
     )  # fmt: skip
     rate, buys, burst = st.columns(3, gap="small", wrap=False)
     # Without a filter: typing 1000 would choose 10 or 100.
-    rate.selectbox("Per second", _RATES, format_func=number, key="rate", disabled=is_fixed, filter_mode=None)
-    buys.selectbox("Buys", _BUYS, format_func=lambda part: f"{part} %", key="buys", disabled=is_fixed, filter_mode=None)
-    burst.selectbox("Burst of", _BURSTS, format_func=number, key="burst", filter_mode=None)
+    rate.selectbox(
+        "Per second", _RATES, index=0 if is_fixed else _RATES.index(_RATE), format_func=number, key="rate",
+        disabled=is_fixed, filter_mode=None,
+    )  # fmt: skip
+    buys.selectbox(
+        "Buys", _BUYS, index=0 if is_fixed else _BUYS.index(_HALF), format_func=lambda part: f"{part} %", key="buys",
+        disabled=is_fixed, filter_mode=None,
+    )  # fmt: skip
+    burst.selectbox("Burst of", _BURSTS, index=_BURSTS.index(_BURST), format_func=number, key="burst", filter_mode=None)
 
 
 def _draw_load(desk: Desk) -> None:
