@@ -30,8 +30,8 @@ TABLES = {
         (
             Column("trades a second", "", compared=True),
             Column("lost", "trades"),
-            Column("its processor time a million", "s", 1, 2),
-            Column("the senders'", "s", 1, 2),
+            Column("CPU per million trades", "s", 1, 2),
+            Column("senders' CPU per million trades", "s", 1, 2),
             Column("peak memory", "MB", 1e-6, 0),
         ),
         tuple(CONTESTANTS),
@@ -68,8 +68,8 @@ def measure(senders: int, name: str, folder: Path, plan: Plan) -> None:
             **{
                 "trades a second": shown / (seen_at - started),
                 "lost": share * senders - shown,
-                "its processor time a million": usage.processor_seconds / millions,
-                "the senders'": sum(sender.processor_seconds for sender in senders_usage) / millions,
+                "CPU per million trades": usage.processor_seconds / millions,
+                "senders' CPU per million trades": sum(sender.processor_seconds for sender in senders_usage) / millions,
                 "peak memory": usage.peak_bytes,
             },
         )
