@@ -64,7 +64,7 @@ class Table:
     def _heads(self, column: Column) -> Iterator[str]:
         yield f"{column.name}, {column.unit}" if column.unit else column.name
         if column.compared:
-            yield f"× {self.reference}"
+            yield f"x {self.reference}"
 
     def _cells(self, row: str, column: Column) -> Iterator[str]:
         values = [value * column.scale for value in self.rows[row][column.name]]

@@ -1,9 +1,11 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -91,7 +93,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
-        reason = f"cannot create a small file system, which requires Linux and root: {mounted.stderr.strip()}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        unavailable(f"cannot create a small file system, which requires Linux and root: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def mount_namespace() -> list[str]:
+    """Runs a command with mounts of its own. That requires Linux and root."""
+    command = ["unshare", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        unavailable("cannot create a mount namespace, which requires Linux and root")
+    return command
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test; on CI, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

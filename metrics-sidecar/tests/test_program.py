@@ -143,6 +143,21 @@ def test_an_endless_message_closes_its_connection_and_the_others_recover(sidecar
     limit = 192 * 2**20
     small = f"from metrics_sidecar.engine import Engine; Engine.__init__.__kwdefaults__['memory_limit'] = {limit}"
     program = sidecar([sys.executable, "-c", f"{small}; {MAIN}"])
+    require_memory_is_limited(program, push, limit)
+
+
+def test_the_memory_stays_below_the_limit_of_a_container(
+    sidecar: Start, push: Push, mount_namespace: list[str]
+) -> None:
+    limit = 256 * 2**20
+    mount = f"mount -t tmpfs none /sys/fs/cgroup && echo {limit} > /sys/fs/cgroup/memory.max"
+    program = sidecar([*mount_namespace, "sh", "-c", f'{mount} && exec "$@"', "sh", *PROGRAM])
+    require_memory_is_limited(program, push, (limit - program.peak_memory) * 3 // 4)
+    assert program.peak_memory < limit
+
+
+def require_memory_is_limited(program: Sidecar, push: Push, limit: int) -> None:
+    """Messages without end close all connections before memory grows far beyond the limit, and honest peers recover."""
     honest = push(program.zmq_port)
     honest.send(tracked(1))
     assert eventually(lambda: program.bought() == 1)

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 from itertools import repeat
@@ -16,6 +17,8 @@ from metrics_sidecar.settings import TCP, try_bind
 
 MEMORY_LIMIT = 512 * 2**20
 
+# Where a container sees its own limit: cgroup v2, and v1.
+_CONTAINER_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _MAX_FRAME = 2 * 2**20
 # A batch is large enough to spread its fixed cost, and small enough to be read in a few milliseconds.
 BATCH_FRAMES = 1_024
@@ -24,7 +27,7 @@ _BATCH_BYTES = 2**18
 _CHUNK = 16
 # Per sender, in messages. Publishers send up to 64 KiB in a message.
 _HIGH_WATER_MARK = 128
-_CHECK_INTERVAL = 0.1
+_CHECK_INTERVAL = 0.02
 # An int: pyzmq would convert the enum member in every call.
 _DONTWAIT = int(zmq.DONTWAIT)
 
@@ -48,8 +51,9 @@ class Inlet:
     """A bound PULL socket.
 
     ZeroMQ limits the size of a frame and the number of queued messages, but not the number of frames in a message. When
-    the process has grown by more than ``memory_limit`` bytes, `relieve` closes all connections and drops what they
-    queued; publishers resend tracked trades. This requires Linux's ``/proc``; elsewhere the memory is not limited.
+    the process has grown by more than ``memory_limit`` bytes, or by three quarters of what its container still allowed
+    at the start, `relieve` closes all connections and drops what they queued; publishers resend tracked trades. This
+    requires Linux's ``/proc``; elsewhere the memory is not limited.
 
     Args:
         endpoint: the ZeroMQ endpoint to bind, such as ``tcp://0.0.0.0:5555``.
@@ -66,7 +70,8 @@ class Inlet:
     ) -> None:
         self._wake = wake
         self._gate = Gate(keys) if keys else None
-        self._limit = _resident_bytes() + memory_limit
+        resident = _resident_bytes()
+        self._limit = resident + min(memory_limit, (_container_limit() - resident) * 3 // 4)
         self._next_check_at = 0.0
         self.endpoint = endpoint
         self._bind()
@@ -153,6 +158,17 @@ def require_bindable(endpoint: str) -> None:
         pass  # It may be the name of a network interface, which ZeroMQ accepts.
     except OSError as error:
         raise BindError(error.errno or 0) from None
+
+
+def _container_limit() -> int:
+    """The bytes of memory that the container of this process may use. Huge if there is no limit."""
+    for file in _CONTAINER_LIMITS:
+        try:
+            limit = file.read_text().strip()
+        except OSError:
+            continue
+        return sys.maxsize if limit == "max" else int(limit)
+    return sys.maxsize
 
 
 def _resident_bytes() -> int:
