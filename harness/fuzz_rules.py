@@ -39,11 +39,8 @@ class Clock:
         self._spent += seconds
 
 
-_stretching = Clock(STRETCHED_SHARE)
-
-
-def check(frame: bytes) -> None:
-    """Decode a frame.
+def check(frame: bytes, stretching: Clock) -> None:
+    """Decode a frame, and while ``stretching`` grants it, long frames that repeat this one.
 
     Raises:
         DefectError: a rule of the contract is broken.
@@ -56,10 +53,10 @@ def check(frame: bytes) -> None:
     check_lines(frame, whole)
     if min(seconds(frame) for _ in range(3)) > SECONDS + SECONDS_PER_BYTE * len(frame):
         raise DefectError("reading takes too long", frame)
-    if frame and _stretching.grants():
+    if frame and stretching.grants():
         started = time.monotonic()
         check_growth(frame)
-        _stretching.spend(time.monotonic() - started)
+        stretching.spend(time.monotonic() - started)
 
 
 def read(frame: bytes, *frames: bytes) -> list[Message]:

@@ -11,7 +11,7 @@ type Start = Callable[..., Honcho]
 def test_the_api_documentation_needs_no_network(
     workspace: Workspace, honcho: Start, browser_context: BrowserContext
 ) -> None:
-    honcho("api")
+    honcho("sidecar", "api")
     assert eventually(workspace.api_is_up, 90)
     blocked: list[str] = []
 

@@ -12,9 +12,14 @@ from metrics_sidecar.messages import GapFill, Message, Rejected, Trade, decode
 SEEDS = fuzz.seeds()
 
 
+@pytest.fixture(scope="module")
+def stretching() -> fuzz_rules.Clock:
+    return fuzz_rules.Clock(fuzz_rules.STRETCHED_SHARE)
+
+
 @pytest.mark.parametrize("seed", SEEDS, ids=range(len(SEEDS)))
-def test_the_decoder_follows_the_rules_for_every_seed(seed: bytes) -> None:
-    fuzz_rules.check(seed)
+def test_the_decoder_follows_the_rules_for_every_seed(seed: bytes, stretching: fuzz_rules.Clock) -> None:
+    fuzz_rules.check(seed, stretching)
 
 
 def raises(*_: bytes) -> Iterable[Message]:
@@ -93,11 +98,14 @@ def takes_quadratic_time(*frames: bytes) -> Iterable[Message]:
     ],
 )
 def test_a_decoder_that_breaks_a_rule_is_detected(
-    broken: Callable[..., Iterable[Message]], rule: str, monkeypatch: pytest.MonkeyPatch
+    broken: Callable[..., Iterable[Message]],
+    rule: str,
+    monkeypatch: pytest.MonkeyPatch,
+    stretching: fuzz_rules.Clock,
 ) -> None:
     monkeypatch.setattr(fuzz_rules, "decode", broken)
     with pytest.raises(fuzz_rules.DefectError, match=rule):
-        fuzz_rules.check(b"[]\n" + fuzz_rules.LINE + b"\n{")
+        fuzz_rules.check(b"[]\n" + fuzz_rules.LINE + b"\n{", stretching)
 
 
 def test_a_decoder_that_takes_quadratic_time_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
