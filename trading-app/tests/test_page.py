@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import trading_app.ui
 from trading_app.messages import SIDES, Side
-from trading_app.ui import desk, ticket
+from trading_app.ui import clicks, desk, ticket
 from trading_app.ui.fields import problem, read_symbol
 from trading_app.ui.formatting import moment
 from trading_app.ui.numbers import NONE
@@ -33,6 +33,8 @@ def page(sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppT
     for key, value in sidecar.environ.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(ticket, "draw_buttons", plain_buttons)
+    # This harness clicks faster than a person.
+    monkeypatch.setattr(clicks, "REPEATED_SECONDS", 0.0)
     yield open_page()
     st.cache_resource.clear()
 
@@ -158,7 +160,7 @@ def test_an_invalid_field_has_a_hint_and_nothing_is_sent(
 
 
 def test_an_invalid_symbol_has_a_hint() -> None:
-    assert "symbol must be 1 to 32 of" in problem(read_symbol, "a b")
+    assert "symbol must be 1 to 32 characters from" in problem(read_symbol, "a b")
     assert problem(read_symbol, "") == ""
 
 
@@ -283,6 +285,16 @@ def test_a_page_opened_during_a_flow_can_send_a_burst_after_the_flow_stopped(pag
     assert not other.exception
 
 
+def test_a_click_that_streamlit_repeats_counts_once(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    press(page, "Start")
+    monkeypatch.setattr(clicks, "REPEATED_SECONDS", 60.0)
+    press(page, "Stop")
+    assert "Stop" in [button.label for button in page.button], "the same click as Start"
+    monkeypatch.setattr(clicks, "REPEATED_SECONDS", 0.0)
+    press(page, "Stop")
+    assert "Start" in [button.label for button in page.button]
+
+
 def test_pages_share_their_trades_and_the_flow(page: AppTest) -> None:
     press(page, "Buy")
     press(page, "Start")
@@ -329,5 +341,5 @@ def test_a_burst_has_the_mix_in_the_fields(page: AppTest, sidecar: FakeSidecar) 
 def test_an_invalid_symbol_starts_no_flow(page: AppTest) -> None:
     page.multiselect(key="symbols").set_value(["a b"])
     press(page, "Start")
-    assert "symbol must be 1 to 32 of" in page.toast[0].value
+    assert "symbol must be 1 to 32 characters from" in page.toast[0].value
     assert "Start" in [button.label for button in page.button]

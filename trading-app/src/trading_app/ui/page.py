@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from trading_app.ui.chart import draw_charts
+from trading_app.ui.clicks import note_redraw
 from trading_app.ui.desk import Desk, shared_desk
 from trading_app.ui.numbers import draw_numbers
 from trading_app.ui.positions import draw_positions
@@ -35,6 +36,7 @@ def page(desk: Desk) -> None:
             draw_positions(snapshot)
         with st.container(key="flow"):
             draw_simulator(desk)
+    note_redraw()
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from trading_app.messages import check_symbol
+from trading_app.ui.clicks import once
 from trading_app.ui.desk import Desk
 from trading_app.ui.formatting import duration, number, per_second
 from trading_app.ui.numbers import NONE
@@ -24,10 +25,10 @@ def draw_simulator(desk: Desk) -> None:
         # two buttons for a moment when one takes the place of the other.
         with st.container(horizontal=True, gap="small", key="flow-buttons"):
             if running:
-                st.button("Stop", icon=":material/stop:", key="switch", on_click=desk.stop_flow)
+                st.button("Stop", icon=":material/stop:", key="switch", on_click=once, args=(desk.stop_flow,))
             else:
-                st.button("Start", icon=":material/play_arrow:", key="switch", on_click=_start, args=(desk,))
-            st.button("Burst", icon=":material/bolt:", key="send-burst", on_click=_burst, args=(desk,))
+                st.button("Start", icon=":material/play_arrow:", key="switch", on_click=once, args=(_start, desk))
+            st.button("Burst", icon=":material/bolt:", key="send-burst", on_click=once, args=(_burst, desk))
         _draw_load(desk)
 
 
