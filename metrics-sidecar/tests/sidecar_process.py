@@ -22,8 +22,10 @@ PROGRAM = [sys.executable, "-c", MAIN]
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> Answer:
     """Repeat a question until its answer is true. Returns the last answer, true or not."""
     deadline = time.monotonic() + timeout
+    pause = 0.005
     while not (last := answer()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.1)
     return last
 
 
@@ -91,6 +93,11 @@ class Sidecar:
         assert self._process
         if self._process.poll() is None:
             os.killpg(self._process.pid, number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until the process ends by itself, and return its exit code."""
+        assert self._process
         return self._process.wait(20)
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import socket as stdlib_socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -393,6 +394,27 @@ def test_an_endpoint_in_use_is_refused(engine: Engine) -> None:
     with pytest.raises(BindError, match=r"^another program listens there$") as error:
         Engine(engine.endpoint, Store(None))
     assert error.value.remedy.startswith("Stop it")
+
+
+def test_connections_are_closed_only_once_for_memory_that_is_not_in_their_queues(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours, theirs = stdlib_socket.socketpair()
+    with ours, theirs:
+        inlet = Inlet("tcp://127.0.0.1:*", ours, memory_limit=2**20)
+        ballast = b"x" * 2**25
+        checks = 0
+
+        def is_checked_often() -> bool:
+            nonlocal checks
+            inlet.relieve()
+            checks += 1
+            return checks == 10
+
+        assert eventually(is_checked_often)
+        assert ballast
+        inlet.close()
+    assert caplog.messages == ["memory limit exceeded: closing all connections; publishers resend tracked trades"]
 
 
 def test_a_stop_releases_the_endpoint(store: FailingStore) -> None:

@@ -440,6 +440,26 @@ def test_commits_continue_when_the_write_ahead_log_has_filled_the_disk(small_dis
     store.close()
 
 
+def test_idle_sessions_are_forgotten_after_a_commit_that_failed(small_disk: Path) -> None:
+    clock = Clock()
+    store = Store(small_disk / "state.sqlite3", clock)
+    ledger = store.load()
+    count(ledger, store, "idle")
+    clock.run(days=31)
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            continue
+    ledger.next_seq |= dict.fromkeys((f"{number}-{'x' * 50}" for number in range(3_000)), 2)
+    ledger.dirty_sessions |= ledger.next_seq.keys() - {"idle"}
+    with pytest.raises(StoreError, match="full"):
+        store.commit(ledger)
+    ballast.unlink()
+    store.commit(ledger)
+    assert "idle" not in ledger.next_seq
+    store.close()
+
+
 @pytest.mark.parametrize("name", ["", "a-file/state.sqlite3"])
 def test_a_path_that_is_not_writable_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a-file").touch()

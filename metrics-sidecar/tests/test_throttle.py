@@ -32,5 +32,5 @@ def test_each_kind_and_each_reason_is_limited_separately(
     assert caplog.messages == [
         "rejected not_json: bad: b'x'",
         r"rejected not_utf8: bad\n: b'\xff'",
-        "session a: trades before seq 7 that were not counted are gone for good",
+        "session a: trades before seq 7 that were not counted are lost",
     ]

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
@@ -104,7 +105,13 @@ def create_app_from_environ() -> FastAPI:
         keys = Keys(settings.curve) if settings.curve else None
         store = Store(settings.state)
         engine = Engine(settings.zmq_bind, store, max_symbols=settings.symbols, keys=keys)
+        engine.on_failure = _exit
         return create_app(engine, allowed_hosts=settings.allowed_hosts)
+
+
+def _exit() -> None:
+    """End the process at once. Without an engine it would count nothing until it is started again."""
+    os._exit(1)
 
 
 def reloaded_app() -> FastAPI:

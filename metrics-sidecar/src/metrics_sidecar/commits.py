@@ -19,7 +19,6 @@ class Commits:
 
     Attributes:
         totals: the totals of the last successful commit.
-        changed: whether the ledger has changed since; the caller sets it.
         problem: why the last commit failed; None if it succeeded.
         seconds: durations of successful commits.
         failures: number of failed commits.
@@ -30,10 +29,14 @@ class Commits:
         self._store = store
         self._next_at = 0.0
         self.totals = ledger.totals()
-        self.changed = False
+        self._changed = False
         self.problem: str | None = None
         self.seconds = Histogram(*_BUCKETS)
         self.failures = 0
+
+    def note_change(self) -> None:
+        """The ledger has changed since the last commit."""
+        self._changed = True
 
     def commit_if_due(self) -> None:
         """Commit, unless less than 50 ms have passed since the last attempt."""
@@ -42,7 +45,7 @@ class Commits:
 
     def commit(self) -> None:
         """Commit if the ledger has changed. After a failure every call retries."""
-        if not self.changed and not self.problem:
+        if not self._changed and not self.problem:
             return
         started = time.monotonic()
         self._next_at = started + _INTERVAL
@@ -52,7 +55,7 @@ class Commits:
             self._fail(error)
             return
         self.seconds.observe([time.monotonic() - started])
-        self.changed = False
+        self._changed = False
         if self.problem:
             log.info("commits succeed again")
             self.problem = None

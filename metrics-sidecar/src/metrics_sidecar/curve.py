@@ -48,7 +48,7 @@ def load_server_key(folder: Path) -> bytes:
         raise CurveError(f"there is no {error.filename}", "Make it with bin/keys NAME") from None
     except OSError as error:
         raise CurveError(f"{error.filename}: {error.strerror}", "Let this user read it") from None
-    except (ValueError, zmq.ZMQError):
+    except (ValueError, IndexError, zmq.ZMQError):
         raise CurveError(f"{path} holds no secret key", "Make another with bin/keys NAME") from None
     return secret
 
@@ -73,7 +73,7 @@ class Keys:
         self._problems: list[str] = []
         self.read()
 
-    def allow(self, key: str) -> bool:
+    def allows(self, key: str) -> bool:
         """Whether a public key, in Z85, was on the list when it was last read."""
         return key in self._allowed
 
@@ -89,7 +89,7 @@ class Keys:
         for path in paths:
             try:
                 by_file[path.name] = load_certificate(path)[0].decode("ascii")
-            except ValueError:
+            except (ValueError, IndexError):
                 problems.append(f"{path} holds no public key")
             except OSError as error:
                 problems.append(f"{path}: {error.strerror or error}")
@@ -161,7 +161,7 @@ class Gate:
 
     def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - the authenticator calls it
         """Whether a key may connect. `receive` checks the key again for each frame."""
-        allowed = self._keys.allow(key.decode())
+        allowed = self._keys.allows(key.decode())
         if not allowed:
             self._refuse("connection", f"refused a connection from key {key.decode()}: {_UNKNOWN}")
         return allowed
@@ -194,7 +194,7 @@ class Gate:
 
     def _admits(self, frame: zmq.Frame) -> bool:
         key = str(frame.get("User-Id"))
-        if self._keys.allow(key):
+        if self._keys.allows(key):
             return True
         self._refuse("frame", f"refused a frame from key {key} at {frame.get('Peer-Address')}: {_UNKNOWN}")
         return False

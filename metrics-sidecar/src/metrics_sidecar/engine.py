@@ -41,6 +41,9 @@ class Engine:
         memory_limit: bytes by which senders may make the process grow.
         keys: the keys that may send. None: no encryption, everyone may send.
 
+    Attributes:
+        on_failure: called if the engine thread ends by an unexpected error, after socket and store are released.
+
     Raises:
         BindError: the endpoint cannot be bound.
         StoreError: the state cannot be read.
@@ -55,6 +58,7 @@ class Engine:
         memory_limit: int = MEMORY_LIMIT,
         keys: Keys | None = None,
     ) -> None:
+        self.on_failure: Callable[[], None] = lambda: None
         self._store = store
         self._ledger = store.load(max_symbols)
         self._commits = Commits(self._ledger, store)
@@ -143,17 +147,25 @@ class Engine:
         return self._ledger.recent.last(limit)
 
     def _run(self) -> None:
-        # Whatever fails, the lock of the state file is released.
-        with closing(self._store), closing(self._inlet):
-            while not self._stopping.is_set():
-                self._questions.answer()
-                self._commits.commit_if_due()
-                if self._commits.problem:
-                    self._questions.wait(POLL_SECONDS)
-                elif not self._take():
-                    self._inlet.wait(POLL_SECONDS)
-                self._inlet.relieve()
-            self._drain()
+        try:
+            # Whatever fails, the lock of the state file is released.
+            with closing(self._store), closing(self._inlet):
+                while not self._stopping.is_set():
+                    self._work()
+                self._drain()
+        except BaseException:
+            log.critical("the engine failed; publishers resend tracked trades", exc_info=True)
+            self.on_failure()
+
+    def _work(self) -> None:
+        """Answer questions, commit, and count what has arrived; sleep if there is nothing to do."""
+        self._questions.answer()
+        self._commits.commit_if_due()
+        if self._commits.problem:
+            self._questions.wait(POLL_SECONDS)
+        elif not self._take():
+            self._inlet.wait(POLL_SECONDS)
+        self._inlet.relieve()
 
     def _drain(self) -> None:
         """Count and commit what has arrived."""
@@ -183,5 +195,6 @@ class Engine:
             messages = list(islice(self._messages, _SLICE))
         for message in self._ledger.apply(messages, self._received_at):
             self._throttle.warn_of(message)
-        self._commits.changed |= bool(messages)
+        if messages:
+            self._commits.note_change()
         return True

@@ -70,8 +70,8 @@ class Inlet:
     ) -> None:
         self._wake = wake
         self._gate = Gate(keys) if keys else None
-        resident = _resident_bytes()
-        self._limit = resident + min(memory_limit, (_container_limit() - resident) * 3 // 4)
+        self._growth = memory_limit
+        self._limit = self._new_limit()
         self._next_check_at = 0.0
         self.endpoint = endpoint
         self._bind()
@@ -119,6 +119,10 @@ class Inlet:
         """Wait until a frame arrives or ``wake`` is readable. False after ``seconds`` without either."""
         return bool(self._poller.poll(int(seconds * 1000)))
 
+    def _new_limit(self) -> int:
+        resident = _resident_bytes()
+        return resident + min(self._growth, (_container_limit() - resident) * 3 // 4)
+
     def relieve(self) -> None:
         """Close all connections, and drop what they queued, if the process exceeds its memory limit.
 
@@ -134,6 +138,9 @@ class Inlet:
         log.warning("memory limit exceeded: closing all connections; publishers resend tracked trades")
         self.close()
         self._bind()
+        # If sessions use the memory and not the queues, closing the connections again would not help either.
+        if _resident_bytes() >= self._limit:
+            self._limit = self._new_limit()
 
     def close(self) -> None:
         """Unbind. Returns when ZeroMQ has freed its queues. Can be called again."""

@@ -174,12 +174,13 @@ class Store:
             self._db.execute(_UPDATE_TOTALS, (*row, checksum(row, others)))
         self._digest = others
         self._series = totals.series
+        if age >= self._forget_age:
+            self._forget_age = age + _FORGET_INTERVAL
         return forgotten
 
     def _forget_idle(self, age: float) -> list[Row]:
         if age < self._forget_age:
             return []
-        self._forget_age = age + _FORGET_INTERVAL
         return self._db.execute(_FORGET, (age - SESSION_IDLE,)).fetchall()
 
     def close(self) -> None:

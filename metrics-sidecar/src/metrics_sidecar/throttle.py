@@ -25,7 +25,7 @@ class Throttle:
             detail = message.detail.encode("unicode_escape").decode()
             self.warn(message.reason, f"rejected {message.reason}: {detail}: {message.start!r}")
         else:
-            lost = f"trades before seq {message.new_seq} that were not counted are gone for good"
+            lost = f"trades before seq {message.new_seq} that were not counted are lost"
             self.warn("gap_fill", f"session {message.session}: {lost}")
 
     def warn(self, kind: str, line: str) -> None:
