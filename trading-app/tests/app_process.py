@@ -44,8 +44,10 @@ trade_delivery_seconds_bucket{le="+Inf"} 4.0
 def eventually[Answer](answer: Callable[[], Answer], timeout: float = 20.0) -> Answer:
     """Return the first true answer, or the last answer after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
+    pause = 0.005
     while not (last := answer()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.1)
     return last
 
 

@@ -58,6 +58,9 @@ NO_SERVER = "{}/server.key holds no public key. Copy it from the folder that bin
             lambda path: (path / "client.key_secret").write_bytes(b"\xff"), NO_SECRET, id="client.key_secret not text"
         ),
         pytest.param(
+            lambda path: (path / "client.key_secret").write_text("secret-key\n"), NO_SECRET, id="a name without a key"
+        ),
+        pytest.param(
             lambda path: (path / "server.key").write_text('public-key = "short"'), NO_SERVER, id="short server key"
         ),
         pytest.param(

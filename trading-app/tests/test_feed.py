@@ -48,6 +48,36 @@ def test_duration_limits_the_flow_and_the_rate_is_kept(sidecar: FakeSidecar) -> 
     assert times[-1] - times[0] >= 0.48
 
 
+def test_trades_dropped_from_a_full_journal_end_the_feed_with_an_error(
+    absent: FakeSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SmallPublisher(TradePublisher):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options, capacity=80)
+
+        def close(self, timeout: float = 0.0) -> None:
+            super().close(timeout)
+
+    for name, value in absent.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trading_app.feed.TradePublisher", SmallPublisher)
+    ended = CliRunner().invoke(main, ["--rate", "1000000", "--count", "100"])
+    assert ended.exit_code == 1
+    assert re.search(r"trading-feed: \d+ trades were dropped from the full journal$", ended.output)
+
+
+def test_a_defect_in_the_flow_ends_the_feed_with_its_error(
+    sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("a defect")
+
+    for name, value in sidecar.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trading_app.feed.play", fail)
+    assert repr(CliRunner().invoke(main, ["--count", "1"]).exception) == "LookupError('a defect')"
+
+
 def test_ctrl_c_stops_the_flow_with_a_summary(sidecar: FakeSidecar) -> None:
     environ = {**os.environ, **sidecar.environ}
     with subprocess.Popen(program("feed", "--rate", "100"), env=environ, stdout=subprocess.PIPE, text=True) as process:
@@ -204,7 +234,7 @@ def test_speed_requires_ascending_ts_in_every_line(tmp_path: Path) -> None:
         ("--file t.csv --speed 2 --rate 1", "--speed requires --file, and excludes --rate."),
         ("--file t.csv --seed 1", "--seed applies to a simulation, not to --file."),
         ("--file t.csv --symbols A", "--symbols applies to a simulation. A file has a column for them."),
-        ("--symbols BTC*USD", "'--symbols': the symbol must be 1 to 32 of"),
+        ("--symbols BTC*USD", "'--symbols': the symbol must be 1 to 32 characters from"),
     ],
 )
 def test_invalid_options_are_refused(arguments: str, complaint: str) -> None:

@@ -89,7 +89,7 @@ def test_an_unknown_side_is_refused(side: str) -> None:
 
 @pytest.mark.parametrize("symbol", ["", "BTC USD", "x" * 33, "BTC\n", math.nan, 5, True, b"BTC", ["BTC"], {}])
 def test_an_invalid_symbol_is_refused(symbol: Any) -> None:
-    with pytest.raises(ValueError, match=r"^the symbol must be 1 to 32 of A-Z a-z 0-9 \. _ : / -, not "):
+    with pytest.raises(ValueError, match=r"^the symbol must be 1 to 32 characters from A-Z a-z 0-9 \. _ : / -, not "):
         check_symbol(symbol)
 
 

@@ -347,16 +347,45 @@ def test_a_commit_resets_the_interval_of_resending(sidecar: FakeSidecar, monkeyp
 def test_a_publisher_recovers_from_an_error_in_its_thread(
     sidecar: FakeSidecar, caplog: pytest.LogCaptureFixture, error: Exception, line: str
 ) -> None:
+    failures = 0
+
     def fail(_: object) -> None:
+        nonlocal failures
+        failures += 1
         raise error
 
     with publisher_to(sidecar) as publisher:
         with pytest.MonkeyPatch.context() as broken:
             broken.setattr("trading_app.outlet.Outlet.mend", fail)
+            broken.setattr("trading_app.sender._PAUSE_SECONDS", 0.01)
+            sidecar.commits = False
             publisher.publish("buy")
-            assert eventually(lambda: f"{line}; trying again" in caplog.text)
+            assert eventually(lambda: failures > 5)
+        sidecar.commits = True
         publisher.publish("buy")
         assert publisher.flush(20)
+    where = f"trades go to {sidecar.address}; cursors come from {sidecar.url}"
+    assert [message for message in caplog.messages if "trying again" in message] == [f"{line}; trying again; {where}"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_after_a_defect_in_its_thread_a_publisher_refuses_trades_with_the_cause(
+    sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise LookupError("a defect")
+
+    monkeypatch.setattr("trading_app.outlet.Outlet.mend", fail)
+    with publisher_to(sidecar) as publisher:
+
+        def refusal() -> str:
+            try:
+                publisher.publish("buy")
+            except RuntimeError as error:
+                return str(error)
+            return ""
+
+        assert eventually(refusal) == "the sending thread failed: LookupError('a defect')"
 
 
 def test_a_trade_wakes_an_idle_publisher(sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,9 +460,9 @@ def test_an_invalid_capacity_is_refused(absent: FakeSidecar, capacity: Any) -> N
         pytest.param({"qty": None}, "the quantity must be a number, not None", id="qty None"),
         pytest.param({"price": -1}, "the price must be from 0 to 1e+12, not -1", id="negative price"),
         pytest.param({"price": float("inf")}, "the price must be from 0 to 1e+12, not inf", id="infinite price"),
-        pytest.param({"symbol": ""}, "the symbol must be 1 to 32 of A-Z", id="empty symbol"),
-        pytest.param({"symbol": "BTC USD"}, "the symbol must be 1 to 32 of A-Z", id="symbol with a space"),
-        pytest.param({"symbol": "x" * 33}, "the symbol must be 1 to 32 of A-Z", id="symbol too long"),
+        pytest.param({"symbol": ""}, "the symbol must be 1 to 32 characters from A-Z", id="empty symbol"),
+        pytest.param({"symbol": "BTC USD"}, "the symbol must be 1 to 32 characters from A-Z", id="symbol with a space"),
+        pytest.param({"symbol": "x" * 33}, "the symbol must be 1 to 32 characters from A-Z", id="symbol too long"),
     ],
 )
 def test_a_trade_that_breaks_the_contract_is_refused(absent: FakeSidecar, order: dict[str, Any], problem: str) -> None:

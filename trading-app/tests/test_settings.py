@@ -72,8 +72,8 @@ def test_the_origin_of_the_page_is_what_a_browser_sends(url: str, origin: str) -
         pytest.param("PORT", "0", "not a port", id="port 0"),
         pytest.param("PORT", "65536", "not a port", id="port above the limit"),
         pytest.param("PORT", "8000.0", "not a port", id="port is a fraction"),
-        pytest.param("HOST", "", "no address", id="host is empty"),
-        pytest.param("HOST", "ü" * 70, "no address", id="host is too long"),
+        pytest.param("HOST", "", "not an address", id="host is empty"),
+        pytest.param("HOST", "ü" * 70, "not an address", id="host is too long"),
         pytest.param("WEBAPP_ZMQ_ADDR", "tcp://nowhere", ZMQ, id="zmq without a port"),
         pytest.param("WEBAPP_ZMQ_ADDR", "tcp://a:0", ZMQ, id="zmq port 0"),
         pytest.param("WEBAPP_ZMQ_ADDR", "tcp://a:65536", ZMQ, id="zmq port above the limit"),
@@ -98,7 +98,7 @@ def test_an_invalid_value_is_refused(key: str, value: str, cause: str) -> None:
 
 
 def test_an_ipc_path_longer_than_the_kernel_allows_is_refused() -> None:
-    with pytest.raises(SettingError, match=r": the path has 108 bytes, 107 are possible\. Use a shorter path$"):
+    with pytest.raises(SettingError, match=r": the path has 108 bytes, the limit is 107\. Use a shorter path$"):
         read(WEBAPP_ZMQ_ADDR=f"ipc:///{'a' * 107}")
 
 

@@ -15,6 +15,8 @@ from trading_app.cursor import Cursor, CursorClient
 from trading_app.totals import SideTotals, TotalsClient
 from trading_app.unreachable import Unreachable
 
+NESTED = '[{"x": ' * 50_000
+
 
 class FixedAnswer(BaseHTTPRequestHandler):
     status, health, body = 200, 200, METRICS
@@ -69,7 +71,7 @@ def test_counted_trades_have_their_optional_fields(url: str, monkeypatch: pytest
     assert CountedTradesClient(url).ask(2) == [CountedTrade(**whole), CountedTrade(**bare)]
 
 
-@pytest.mark.parametrize("body", ["hello", "{}", "[5]", '[{"side": "buy"}]'])
+@pytest.mark.parametrize("body", ["hello", "{}", "[5]", '[{"side": "buy"}]', NESTED])
 def test_an_invalid_list_of_trades_raises_unreachable(url: str, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setattr(FixedAnswer, "body", body)
     with pytest.raises(Unreachable, match=r"^the answer is not a list of trades: "):
@@ -100,6 +102,7 @@ def test_the_cursor_of_a_session_is_returned(url: str, monkeypatch: pytest.Monke
         pytest.param('{"next_seq": 0, "state_id": "x"}', id="next_seq 0"),
         pytest.param('{"next_seq": 1e999, "state_id": "x"}', id="infinite next_seq"),
         pytest.param('{"next_seq": 1000000000002, "state_id": "x"}', id="next_seq above the limit"),
+        pytest.param(NESTED, id="nested too deeply"),
     ],
 )
 def test_an_invalid_cursor_raises_unreachable(url: str, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -113,6 +116,7 @@ def test_an_invalid_cursor_raises_unreachable(url: str, monkeypatch: pytest.Monk
     [
         pytest.param("hello", id="text"),
         pytest.param("trades_total{side=", id="truncated"),
+        pytest.param(METRICS + 'x{a="b", ="c"} 1\n', id="a label without a name"),
         pytest.param("", id="empty"),
         pytest.param("last_trade_ts_seconds 0\ntrades_lost_total 0\n", id="no trades_total"),
     ],
@@ -136,3 +140,11 @@ def test_totals_of_an_unhealthy_sidecar_raise_unreachable(url: str, monkeypatch:
     monkeypatch.setattr(FixedAnswer, "health", 503)
     with pytest.raises(Unreachable, match=r"^status 503: "):
         TotalsClient(url).ask()
+
+
+def test_the_problems_that_the_sidecar_reports_are_the_reason(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = ["cannot commit: the disk is full", "and more"]
+    monkeypatch.setattr(FixedAnswer, "status", 503)
+    monkeypatch.setattr(FixedAnswer, "body", json.dumps({"status": "failing", "problems": problems}))
+    with pytest.raises(Unreachable, match=r"^status 503: cannot commit: the disk is full; and more$"):
+        CursorClient(url).ask("a")

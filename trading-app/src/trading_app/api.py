@@ -60,7 +60,7 @@ _BODIES = {
 _OTHER_ANSWERS: dict[int | str, str] = {
     303: "For an HTML form: redirect to the page",
     400: "The form is malformed, or the Host header is missing",
-    403: "The request comes from another web site",
+    403: "The request comes from another website",
     413: f"The body is larger than {MAX_BODY} bytes",
     415: "The body is neither JSON nor an HTML form",
     421: "Unknown host",

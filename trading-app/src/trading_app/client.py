@@ -8,9 +8,15 @@ from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from trading_app.unreachable import Unreachable
 
 _MIB = 1024 * 1024
+
+
+class _Failing(msgspec.Struct):
+    problems: list[str]
 
 
 class HttpClient:
@@ -83,7 +89,7 @@ class HttpClient:
             connection.close()
             raise Unreachable(f"the answer ends {response.length:,} bytes too early")
         if response.status != 200:
-            raise Unreachable(f"status {response.status}: {body[:200].decode(errors='replace')}")
+            raise Unreachable(f"status {response.status}: {_explanation(body)}")
         return body.decode()
 
 
@@ -113,6 +119,14 @@ class _Reader(io.RawIOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+def _explanation(body: bytes) -> str:
+    """The problems that the sidecar reports, or how the answer of another server begins."""
+    try:
+        return "; ".join(msgspec.json.decode(body, type=_Failing).problems)
+    except (msgspec.DecodeError, RecursionError):
+        return body[:200].decode(errors="replace")
 
 
 def _remaining(deadline: float) -> float:

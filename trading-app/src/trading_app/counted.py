@@ -52,7 +52,8 @@ class CountedTradesClient:
         text = self._client.get(f"/trades?limit={limit}")
         try:
             return _decode(text)
-        except msgspec.MsgspecError as error:
+        # A deeply nested answer exceeds Python's recursion limit.
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise Unreachable(f"the answer is not a list of trades: {error}") from error
 
     def close(self) -> None:

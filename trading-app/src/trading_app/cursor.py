@@ -36,7 +36,8 @@ class CursorClient:
         body = self._client.get(f"/sessions/{session}")
         try:
             return msgspec.json.decode(body, type=Cursor)
-        except msgspec.DecodeError as error:
+        # A deeply nested answer exceeds Python's recursion limit.
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Unreachable(f"the answer is not a cursor: {error}") from error
 
     def close(self) -> None:

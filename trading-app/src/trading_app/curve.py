@@ -58,7 +58,7 @@ def _load(path: Path) -> tuple[bytes, bytes]:
     path.stat()
     try:
         public, secret = load_certificate(path)
-    except ValueError:
+    except (ValueError, IndexError):
         return b"", b""
     return public, secret or b""
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -118,6 +119,8 @@ def main(**options: Any) -> None:
     click.echo(json.dumps(_summary(publisher, trades, seconds)))
     if trades.problem:
         raise SystemExit(f"trading-feed: stopped early: {trades.problem}")
+    if publisher.lost:
+        raise SystemExit(f"trading-feed: {publisher.lost} trades were dropped from the full journal")
     if publisher.pending:
         raise SystemExit(
             f"trading-feed: the sidecar has not committed {publisher.pending} trades. Is it running? With an outbox"
@@ -153,13 +156,13 @@ def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | N
             published.problem = str(error)
 
     # The flow has its own thread, so that Ctrl-C stops it between two trades and not during one.
-    thread = threading.Thread(target=flow, name="flow", daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1, "flow") as pool:
+        flowing = pool.submit(flow)
+        try:
+            flowing.result()
+        except KeyboardInterrupt:
+            stop.set()
+            flowing.result()
     return published
 
 

@@ -1,4 +1,4 @@
-"""An ASGI middleware that refuses requests from other web sites, to unknown hosts and with large bodies."""
+"""An ASGI middleware that refuses requests from other websites, to unknown hosts and with large bodies."""
 
 import re
 from collections.abc import Collection
@@ -21,7 +21,7 @@ class Refusal(Exception):
 
 
 class Guard:
-    """Passes requests and WebSockets to ``app``, unless a page of another web site may have made them.
+    """Passes requests and WebSockets to ``app``, unless a page of another website may have made them.
 
     A browser sends requests on behalf of any page, and any site can point its own name at this server (DNS rebinding).
     Therefore the host must be an IP address, a name without a dot, or one of ``allowed_hosts``, and the origin, if any,
@@ -62,7 +62,7 @@ class Guard:
         if not self._knows(host["ipv6"] or host["name"].lower()):
             raise Refusal(421, f"unknown host {hosts[0]}: use an IP address, localhost or an allowed name")
         if not self._is_ours(scope.get("method", "GET"), headers):
-            raise Refusal(403, "requests from other web sites are refused")
+            raise Refusal(403, "requests from other websites are refused")
 
     def _knows(self, name: str) -> bool:
         try:

@@ -12,8 +12,7 @@ from trading_app.counts import Counts
 from trading_app.losses import Losses, Status
 from trading_app.messages import MAX_LINE_BYTES, MAX_SEQ, Side, Trade, encode
 from trading_app.outbox_error import OutboxError
-from trading_app.segment import SEGMENT_BYTES as SEGMENT_BYTES  # noqa: PLC0414 - exported: bin/chaos changes it here
-from trading_app.segment import Segment
+from trading_app.segment import SEGMENT_BYTES, Segment
 
 # The sidecar forgets a session that is idle for 30 days. A publisher begins a new one long before.
 SESSION_SECONDS = 86_400.0
@@ -167,8 +166,10 @@ class Journal:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all trades are committed."""
-        return self._chain.head is self._chain.tail and not self._pending(self._chain.tail)
+        """Whether no trade is pending."""
+        with self.lock:
+            tail = self._chain.tail
+            return self._chain.head is tail and not self._pending(tail)
 
     @property
     def ends(self) -> dict[str, int]:

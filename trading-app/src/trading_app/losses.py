@@ -1,5 +1,6 @@
 """The status of trades, and the trades that a journal has dropped."""
 
+from collections import deque
 from typing import Literal
 
 from trading_app.messages import Trade
@@ -8,11 +9,14 @@ type Status = Literal["waiting", "delivered", "lost"]
 
 
 class Losses:
-    """The trades that were dropped before they were known to be committed, and their number."""
+    """The trades that were dropped before they were known to be committed, and their number.
+
+    Which trades these were is remembered for the last 10,000 runs of them, so that years of losses fit into memory.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self._runs: list[tuple[str, range]] = []
+        self._runs: deque[tuple[str, range]] = deque(maxlen=10_000)
 
     def add(self, session: str, seqs: range) -> None:
         self.count += len(seqs)

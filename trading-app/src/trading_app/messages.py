@@ -92,11 +92,11 @@ def check_symbol(symbol: object) -> str:
     """Return the symbol as a plain string.
 
     Raises:
-        ValueError: the symbol is not 1 to 32 of the characters ``A-Z a-z 0-9 . _ : / -``.
+        ValueError: the symbol is not 1 to 32 characters from ``A-Z a-z 0-9 . _ : / -``.
     """
     if isinstance(symbol, str) and (known := _known_symbol(symbol)):
         return known
-    raise ValueError(f"the symbol must be 1 to 32 of A-Z a-z 0-9 . _ : / -, not {symbol!r}")
+    raise ValueError(f"the symbol must be 1 to 32 characters from A-Z a-z 0-9 . _ : / -, not {symbol!r}")
 
 
 @lru_cache(maxsize=4096)

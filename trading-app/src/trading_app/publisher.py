@@ -67,7 +67,7 @@ class TradePublisher:
 
         Raises:
             ValueError: the side is not buy or sell, or a value is out of range: ``qty`` above 0 and at most 1e12,
-                ``price`` 0 to 1e12, ``symbol`` 1 to 32 of ``A-Z a-z 0-9 . _ : / -``.
+                ``price`` 0 to 1e12, ``symbol`` 1 to 32 characters from ``A-Z a-z 0-9 . _ : / -``.
             OutboxError: the outbox has no room. The trade is not sent.
             RuntimeError: the publisher is closed, or belongs to the parent process.
         """
@@ -114,7 +114,10 @@ class TradePublisher:
         return self._journal.counts
 
     def status(self, trade: Trade) -> Status:
-        """The status of a trade of this publisher: "waiting", "delivered", or "lost" as in `lost`."""
+        """The status of a trade of this publisher: "waiting", "delivered", or "lost" as in `lost`.
+
+        A trade that was dropped long ago, before 10,000 other drops, is reported as delivered.
+        """
         return self._journal.status(trade)
 
     def wait(self, trade: Trade, timeout: float = 5.0) -> Status:
@@ -124,7 +127,10 @@ class TradePublisher:
             return self._journal.status(trade)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to ``timeout`` seconds until all trades published so far are committed. Return whether they are."""
+        """Wait up to ``timeout`` seconds until no trade published so far is pending. Return whether that is so.
+
+        Each of these trades is then committed, or was dropped from a full journal and counts in `lost`.
+        """
         journal = self._journal
         with journal.lock:
             ends = journal.ends

@@ -56,8 +56,8 @@ class Sender:
         self._window = Window(journal)
         self._frame: Frame | None = None
         self._state_id = ""
-        self._was_unreachable = False
-        self._warned: set[str] = set()
+        self._must_rewind = False
+        self._logged: set[str] = set()
         self._ask_at = 0.0
         self._moved_at = time.monotonic()
         self._resend_seconds = RESEND_SECONDS
@@ -94,9 +94,13 @@ class Sender:
                 try:
                     self._work()
                 except (OSError, OutboxError, MemoryError, zmq.ZMQError) as error:
-                    log.error("%s; trying again", str(error) or "out of memory")  # noqa: TRY400 - not a defect
-                    self._was_unreachable = True
+                    problem = str(error) or "out of memory"
+                    self._log_once(problem, f"{problem}; trying again")
+                    self._must_rewind = True
                     time.sleep(_PAUSE_SECONDS)
+        except BaseException as error:
+            self._journal.refusal = f"the sending thread failed: {error!r}"
+            raise
         finally:
             self._close()
 
@@ -156,7 +160,7 @@ class Sender:
             try:
                 cursor = self._client.ask(session)
             except Unreachable as error:
-                self._was_unreachable = True
+                self._must_rewind = True
                 if time.monotonic() - self._moved_at >= RESEND_SECONDS:
                     self._warn("the sidecar does not answer", f": {error}")
                 return
@@ -184,28 +188,32 @@ class Sender:
     def _check_state(self, state_id: str) -> None:
         if self._state_id and state_id != self._state_id:
             log.warning("the sidecar has another state file than before; %s", self._where)
-            self._was_unreachable = True
+            self._must_rewind = True
         self._state_id = state_id
 
     def _resend(self, session: str, next_seq: int, *, moved: bool) -> None:
         now = time.monotonic()
         if moved:
             self._moved_at, self._resend_seconds = now, RESEND_SECONDS
-            self._warned.clear()
-        if self._was_unreachable:
+            self._logged.clear()
+        if self._must_rewind:
             self._rewind(now, session, next_seq)
         elif not self._window.is_empty and now - self._moved_at >= self._resend_seconds:
             self._resend_seconds = min(2 * self._resend_seconds, MAX_RESEND_SECONDS)
             self._warn("the sidecar answers, but its cursor does not move")
             self._rewind(now, session, next_seq)
-        self._was_unreachable = False
+        self._must_rewind = False
 
     def _warn(self, cause: str, detail: str = "") -> None:
-        """Log that no trade is committed, once for each cause until one is."""
-        if cause not in self._warned:
-            seconds = time.monotonic() - self._moved_at
-            log.warning("no trade was committed in %.0f s: %s%s; %s", seconds, cause, detail, self._where)
-            self._warned.add(cause)
+        """Log that no trade is committed."""
+        seconds = time.monotonic() - self._moved_at
+        self._log_once(cause, f"no trade was committed in {seconds:.0f} s: {cause}{detail}")
+
+    def _log_once(self, cause: str, line: str) -> None:
+        """Log a line, once for each cause until a trade is committed."""
+        if cause not in self._logged:
+            log.warning("%s; %s", line, self._where)
+            self._logged.add(cause)
 
     def _rewind(self, now: float, session: str, next_seq: int) -> None:
         self._window.rewind(session, next_seq)

@@ -26,7 +26,7 @@ _FORMS = {
     "WEBAPP_GRAFANA_URL": ("not an HTTP address", "Use the form http://localhost:3000"),
     "WEBAPP_UI_URL": ("not an HTTP address", "Use the form http://localhost:8501"),
     "WEBAPP_ALLOWED_HOSTS": ("not a list of host names", "Use the form trading.example,desk.example"),
-    "HOST": ("no address", "Use an address of this machine, such as 127.0.0.1"),
+    "HOST": ("not an address", "Use an address of this machine, such as 127.0.0.1"),
     "PORT": ("not a port", "Use a number from 1 to 65535"),
 }
 
@@ -43,7 +43,7 @@ def _endpoint(value: str) -> str:
     if value.startswith("ipc://"):
         size = len(os.fsencode(value.removeprefix("ipc://")))
         if size > _MAX_IPC:
-            raise ValueError(f"the path has {size} bytes, {_MAX_IPC} are possible", "Use a shorter path")
+            raise ValueError(f"the path has {size} bytes, the limit is {_MAX_IPC}", "Use a shorter path")
         if size:
             return value
     elif (tcp := _TCP.fullmatch(value)) and 1 <= int(tcp["port"]) <= 65535:

@@ -76,7 +76,7 @@ class TotalsClient:
                     if sample.name == "trade_delivery_seconds_bucket"
                 },
             )
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError) as error:
             raise Unreachable(f"the answer is not the sidecar's metrics: {error}") from error
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from trading_app.messages import Side
 
-# Much longer than a press keeps being resent.
+# Must exceed MAX_AGE in buttons.js.
 _REMEMBERED_SECONDS = 10.0
 # The buttons name their keys: when they are visible, the keys work.
 _HTML = """

@@ -161,8 +161,8 @@ class Desk:
 
     def _wait(self, sent: Sent, seconds: float) -> None:
         status = self._publisher.wait(sent.trade, seconds)
-        # Another thread may have seen meanwhile that the trade no longer waits.
-        if status != "waiting":
+        # Another thread may have settled the trade meanwhile.
+        if status != "waiting" and sent.status == "waiting":
             sent.settled_at = time.time()
             sent.status = status
 

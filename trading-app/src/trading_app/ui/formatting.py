@@ -20,14 +20,14 @@ def per_second(rate: float) -> str:
     return f"{rounded(rate) if rate < 100 else number(round(rate))}/s"
 
 
-def count(trades: float) -> str:
+def trades_text(trades: float) -> str:
     """As in "1 trade", "2 trades"."""
     return "1 trade" if trades == 1 else f"{number(trades)} trades"
 
 
-def waits(trades: int) -> str:
+def waiting_text(trades: int) -> str:
     """As in "1 trade waits", "2 trades wait"."""
-    return f"{count(trades)} {'waits' if trades == 1 else 'wait'}"
+    return f"{trades_text(trades)} {'waits' if trades == 1 else 'wait'}"
 
 
 def duration(seconds: float) -> str:

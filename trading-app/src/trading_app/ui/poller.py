@@ -177,10 +177,10 @@ class Poller:
     def _ask_for_charts(self, symbols: list[str]) -> tuple[list[Point], dict[str, list[Value]]] | None:
         """Points and positions from Prometheus; None if it has none."""
         points, _ = _answer(lambda: self._prometheus.points(CHART_SECONDS, _CHART_STEP))
-        positions, problem = _answer(
+        positions, _ = _answer(
             lambda: {symbol: self._prometheus.positions(symbol, CHART_SECONDS, _CHART_STEP) for symbol in symbols}
         )
-        return (points, positions) if points and positions is not None and not problem else None
+        return (points, positions) if points and positions is not None else None
 
 
 def _answer[Answer](ask: Callable[[], Answer]) -> tuple[Answer | None, str]:

@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from trading_app.settings import Settings
+from trading_app.ui.clicks import once
 from trading_app.ui.desk import Desk
-from trading_app.ui.formatting import clock, count, waits
+from trading_app.ui.formatting import clock, trades_text, waiting_text
 from trading_app.ui.poller import Snapshot
 
 # A commit takes milliseconds. More trades than this wait only if the sidecar does not keep up.
@@ -58,15 +59,15 @@ def summarize(waiting: int, capacity: int, dropped: int, snapshot: Snapshot) -> 
         text = f"The outbox is full, and new trades drop the oldest: {dropped:,} so far."
         return Summary("error", "Losing trades", text)
     if snapshot.sidecar:
-        wait = waits(waiting) if waiting else "New trades wait"
+        wait = waiting_text(waiting) if waiting else "New trades wait"
         known = f" Numbers as of {clock(snapshot.totals_at)}." if snapshot.totals else ""
         text = f"{wait} here until it is back ({snapshot.sidecar}).{known}"
         return Summary("warning", "Sidecar away", text)
     if waiting >= _MANY:
-        text = f"{waits(waiting)} here. There is room for {capacity - waiting:,} more."
+        text = f"{waiting_text(waiting)} here. There is room for {capacity - waiting:,} more."
         return Summary("warning", "Sidecar behind", text)
     if snapshot.lost:
-        text = f"{count(snapshot.lost)} in the last 5 minutes: an outbox was full, or the sidecar lost its state."
+        text = f"{trades_text(snapshot.lost)} in the last 5 minutes: an outbox was full, or the sidecar lost its state."
         return Summary("warning", "Trades lost", text)
     return Summary("success", "Live", "")
 
@@ -83,8 +84,8 @@ def draw_status(desk: Desk, snapshot: Snapshot) -> None:
             icon=":material/expand_less:" if is_open else ":material/expand_more:",
             type="tertiary",
             key="unfold",
-            on_click=_unfold,
-            args=(not is_open,),
+            on_click=once,
+            args=(_unfold, not is_open),
         )
     with st.container(horizontal=True, vertical_alignment="center", key="unfolded-loop" if is_open else "folded-loop"):
         st.markdown(" → ".join(map(_label, stations(desk.settings, waiting, snapshot))), width="content")

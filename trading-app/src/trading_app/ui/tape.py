@@ -8,7 +8,7 @@ import streamlit as st
 from trading_app.counted import CountedTrade
 from trading_app.messages import Side
 from trading_app.ui.desk import Desk
-from trading_app.ui.formatting import clock, count, duration, number
+from trading_app.ui.formatting import clock, duration, number, trades_text
 from trading_app.ui.handover import Sent
 from trading_app.ui.numbers import COLOURS, NONE
 from trading_app.ui.poller import Snapshot
@@ -87,7 +87,8 @@ def _caption(shown: str, rows: list[Row]) -> str:
     if not rows:
         return "No trades yet."
     if shown == _MINE:
-        return f"The last {count(len(rows))} made on this page. Confirmed: time until the sidecar confirmed the trade."
+        last = trades_text(len(rows))
+        return f"The last {last} made on this page. Confirmed: time until the sidecar confirmed the trade."
     return "Counted by the sidecar, from all publishers. Delivery: time from publisher to sidecar."
 
 

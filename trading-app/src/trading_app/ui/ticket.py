@@ -24,7 +24,7 @@ def current_symbol(desk: Desk) -> str:
 
 def draw_ticket(desk: Desk) -> None:
     first: str = st.session_state["first-symbol"]
-    # With the chosen one: typing it again would choose another if it were none of the options.
+    # The chosen symbol must be an option: otherwise, typing it again would choose another one.
     symbols = sorted({"", first, _typed("symbol"), *SYMBOLS, *desk.traded_symbols})
     with st.container(border=True, key="ticket", gap="small"):
         columns = st.columns([4, 3, 3], gap="xsmall", wrap=False)
@@ -71,7 +71,7 @@ def _draw_refusals() -> None:
     refusals: list[str] = st.session_state.get("refusals", [])
     while refusals:
         st.toast(refusals[0], icon=":material/error:", duration="long")
-        # Only now: a rerun that interrupts the script before has to show it.
+        # Remove it only once it is shown: a rerun may interrupt this script.
         del refusals[0]
 
 
