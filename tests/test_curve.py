@@ -69,10 +69,20 @@ def test_existing_keys_are_kept(keys: Path) -> None:
 def test_bin_keys_prints_the_settings(keys: Path) -> None:
     lines = run_keys(keys, "bot", "new").stdout.splitlines()
     assert lines == [
-        "there already: SIDECAR_CURVE=.data/curve/server",
-        "there already: WEBAPP_CURVE=.data/curve/bot",
+        "exists: SIDECAR_CURVE=.data/curve/server",
+        "exists: WEBAPP_CURVE=.data/curve/bot",
         "made: WEBAPP_CURVE=.data/curve/new",
     ]
+
+
+def test_a_failed_run_of_bin_keys_leaves_nothing_that_looks_complete(keys: Path) -> None:
+    public = (keys / "server/server.key").rename(keys / "elsewhere")
+    failed = run_keys(keys, "new")
+    assert (failed.returncode, failed.stdout) == (1, "exists: SIDECAR_CURVE=.data/curve/server\n")
+    assert failed.stderr == "bin/keys: .data/curve/server/server.key: No such file or directory\n"
+    public.rename(keys / "server/server.key")
+    assert run_keys(keys, "new").stdout.splitlines()[1] == "made: WEBAPP_CURVE=.data/curve/new"
+    assert {path.name for path in (keys / "new").iterdir()} == {"client.key_secret", "server.key"}
 
 
 @pytest.mark.parametrize("name", ["server", "../bot", "a b", ""])
