@@ -41,7 +41,8 @@ def main() -> None:
         workspace = Workspace(Path(folder))
         sidecar, ui = Honcho(workspace, "sidecar"), Honcho(workspace, "ui")
         try:
-            eventually(workspace.page_is_up)
+            assert eventually(workspace.page_is_up, 90)
+            assert eventually(workspace.sidecar_is_up)
             browser = playwright.chromium.launch(
                 executable_path=tool("chromium", "apt-get install chromium"), args=["--no-sandbox", "--disable-gpu"]
             )

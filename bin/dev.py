@@ -49,7 +49,7 @@ def find_stack(settings: dict[str, str]) -> Stack:
         return containers(settings)
     if program := shutil.which("prometheus"):
         return prometheus(program, settings)
-    return Stack(f"Prometheus and Grafana are not here: {advice()}")
+    return Stack(f"Prometheus and Grafana are not running: {advice()}")
 
 
 def advice() -> str:
@@ -82,8 +82,10 @@ def containers(settings: dict[str, str]) -> Stack:
     where = "Grafana at http://localhost:3000, Prometheus at http://localhost:9090"
     running = subprocess.run(["docker", "compose", "ps", "--quiet"], capture_output=True, check=False).stdout
     if running:
-        return Stack(f"{where} (they run already, and stay when this ends)")
-    failed = "Prometheus and Grafana did not start; the programs go on. To try again: docker compose up -d --wait"
+        return Stack(f"{where} (already running; they keep running afterwards)")
+    failed = (
+        "Prometheus and Grafana did not start; the programs keep running. To try again: docker compose up -d --wait"
+    )
     command = (
         f"docker compose up --detach --wait && echo {shlex.quote(where)} || echo {shlex.quote(failed)};"
         " exec tail -f /dev/null"
@@ -96,7 +98,7 @@ def prometheus(program: str, settings: Mapping[str, str]) -> Stack:
     parts = urlsplit(url)
     port = parts.port or 9090
     if parts.hostname not in {"localhost", "127.0.0.1"}:
-        return Stack(f"Prometheus is another machine's: {url}")
+        return Stack(f"Prometheus runs on another machine: {url}")
     if listens(port):
         return Stack(
             f"Another program has port {port}. If it is Debian's service: sudo systemctl disable --now prometheus"
@@ -212,7 +214,7 @@ def run(settings: Mapping[str, str], stack: Stack) -> int:
     manager = Programs(output)
     for process in expand_processes(programs, env=settings):
         manager.add_process(process.name, process.cmd, env={**os.environ, **process.env})
-    # Those that read the programs' output would end before the programs. The handler comes once they have started.
+    # Children inherit that SIGHUP is ignored: honcho's readers must outlive the programs, to show their last lines.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     manager.loop()
     if stack.stop:
@@ -227,7 +229,7 @@ def run(settings: Mapping[str, str], stack: Stack) -> int:
 def main() -> None:
     os.chdir(ROOT)
     settings: dict[str, str] = parse(Path(".env").read_text())
-    stack = Stack("left alone, as --no-stack says") if "--no-stack" in sys.argv else find_stack(settings)
+    stack = Stack("skipped (--no-stack)") if "--no-stack" in sys.argv else find_stack(settings)
     print(
         f"""
   page      http://localhost:{settings.get("UI_PORT") or 8501}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import trading_app.journal
 from trading_app.messages import SIDES, Side
 from trading_app.outbox import Outbox
 from trading_app.outbox_error import OutboxError
@@ -54,10 +53,11 @@ class DeadlyOutbox(Outbox):
     """An outbox whose process may be killed before and after each change of its files."""
 
     deaths = 0.0
+    segment_bytes = 0
 
     def create(self, size: int) -> Segment:
         self._may_die()
-        segment = super().create(size)
+        segment = super().create(min(size, self.segment_bytes or size))
         self._may_die()
         return segment
 
@@ -76,10 +76,8 @@ def publish(task: Task) -> None:
 
     The record of a session is a file of its name: the number of calls of `publish` that have returned, then the seed.
     """
-    if task.segment_bytes:
-        trading_app.journal.SEGMENT_BYTES = task.segment_bytes
     outbox = DeadlyOutbox(Path(task.outbox))
-    outbox.deaths = task.deaths
+    outbox.deaths, outbox.segment_bytes = task.deaths, task.segment_bytes
     publisher = TradePublisher(task.address, sidecar_url=task.url, outbox=outbox, curve=task.curve or None)
     record = Path(task.records) / publisher.session
     record.write_bytes(RECORD.pack(0) + task.seed.encode())

@@ -62,7 +62,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Chromium's own requests to the internet would only fail in a closed network.
         quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        # Other web sites; all of them are served by this machine.
+        # Other websites; all of them are served by this machine.
         sites = "--host-resolver-rules=MAP *.example 127.0.0.1"
         running = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu", sites, *quiet]

@@ -1,4 +1,4 @@
-"""Other web sites can do nothing through a visitor's browser."""
+"""Other websites can do nothing through a visitor's browser."""
 
 import re
 import socket

@@ -224,7 +224,7 @@ def test_ctrl_c_while_images_are_pulled_stops_the_containers(
 def test_the_programs_keep_running_when_the_stack_does_not_start(quick: Start, docker: Docker) -> None:
     docker.pulled(1)
     stack = quick(path=docker.path)
-    assert eventually(lambda: "did not start; the programs go on" in stack.output), stack.output
+    assert eventually(lambda: "did not start; the programs keep running" in stack.output), stack.output
     assert eventually(lambda: quick_programs_are_up(stack)), stack.output
     stack.ctrl_c()
 
@@ -234,7 +234,7 @@ def test_a_stack_that_was_already_running_keeps_running(quick: Start, docker: Do
     stack = quick(path=docker.path)
     assert eventually(lambda: len(stack.groups) == 3), stack.output
     stack.ctrl_c()
-    assert "they run already" in stack.output
+    assert "already running" in stack.output
     assert not {"compose up --detach --wait", "compose down"} & set(docker.asked)
 
 

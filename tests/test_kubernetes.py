@@ -201,7 +201,7 @@ def test_the_documented_secrets_contain_the_keys_that_the_curve_pod_needs(
         mount(secrets[source["secret"]["name"]], source["secret"].get("items"), server)
     mount(secrets[volumes["trading-api-curve"]["secret"]["secretName"]], None, client)
     keys = Keys(server)
-    assert keys.allow(load_keys(client).public.decode())
+    assert keys.allows(load_keys(client).public.decode())
     assert len(list((server / "clients").iterdir())) == 2
 
 

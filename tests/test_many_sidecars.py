@@ -124,7 +124,7 @@ def test_trades_committed_after_a_restored_state_file_count_as_lost(
         assert telemetry.flush(30)
         assert counts(running) == (10 + 5, 20)
     log = (tmp_path / "sidecar/sidecar.log").read_text()
-    assert "gone for good" in log
+    assert "that were not counted are lost" in log
     assert "another state file" not in caplog.text, "the state_id is the same"
 
 
