@@ -3,11 +3,12 @@
 Run it with ``python -m benchmarks.page``. Percentages are of one core.
 """
 
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness.stack import Honcho, Workspace, eventually, tool
+from harness.stack import Honcho, Workspace, eventually, find_tool
 from playwright.sync_api import sync_playwright
 
 SETTLE = 8.0
@@ -37,15 +38,16 @@ def report(tabs: int, ui: Honcho, sidecar: Honcho) -> None:
 
 
 def main() -> None:
+    chromium = find_tool("chromium")
+    if not chromium:
+        sys.exit("benchmarks.page: chromium is not installed: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         workspace = Workspace(Path(folder))
         sidecar, ui = Honcho(workspace, "sidecar"), Honcho(workspace, "ui")
         try:
             assert eventually(workspace.page_is_up, 90)
             assert eventually(workspace.sidecar_is_up)
-            browser = playwright.chromium.launch(
-                executable_path=tool("chromium", "apt-get install chromium"), args=["--no-sandbox", "--disable-gpu"]
-            )
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             for tabs in 0, 1, 4:
                 while len(browser.contexts) < tabs:
                     browser.new_context().new_page().goto(workspace.page)
