@@ -31,6 +31,7 @@ MEASURED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="bin/bench needs Linux")
 def test_a_quick_run_has_every_figure_and_loses_nothing() -> None:
     run = subprocess.run(

@@ -78,6 +78,7 @@ def test_the_dev_container_forwards_the_port_of_every_program(devcontainer: dict
     assert len(labels) == len(ports)
 
 
+@pytest.mark.long
 def test_the_dev_container_and_the_host_share_neither_packages_nor_state(
     devcontainer: dict[str, Any], workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -207,18 +208,21 @@ def nix(tmp_path_factory: pytest.TempPathFactory) -> Nix:
     return Nix(tmp_path_factory.mktemp("nix"))
 
 
+@pytest.mark.long
 def test_nix_flake_check_passes_without_a_network(nix: Nix) -> None:
     tool("promtool", "apt-get install prometheus")
     tool("shellcheck", "apt-get install shellcheck")
     nix("flake", "check")
 
 
+@pytest.mark.long
 def test_nix_accepts_the_lock_unchanged(nix: Nix) -> None:
     """If the lock did not match the flake, Nix would have to fetch."""
     locks = json.loads(nix("flake", "metadata", "--json", "--no-update-lock-file", stub=False))["locks"]
     assert locks == json.loads((ROOT / "flake.lock").read_text())
 
 
+@pytest.mark.long
 def test_the_nix_shell_has_the_tools_on_every_system(nix: Nix) -> None:
     shells = nix.shells()
     assert sorted(shells) == SYSTEMS
@@ -249,6 +253,7 @@ def enter(shell: dict[str, Any], folder: Path, command: str) -> subprocess.Compl
     )
 
 
+@pytest.mark.long
 def test_the_nix_shell_puts_the_programs_of_honcho_start_on_the_path(nix: Nix, workspace: Workspace) -> None:
     venv = workspace.folder / ".venv"
     (venv / "bin").mkdir(parents=True)
@@ -263,6 +268,7 @@ def test_the_nix_shell_puts_the_programs_of_honcho_start_on_the_path(nix: Nix, w
     assert f"home = {sys.base_prefix}/bin" in (venv / "pyvenv.cfg").read_text()
 
 
+@pytest.mark.long
 def test_a_failed_setup_prints_a_clear_line_and_keeps_the_nix_shell(nix: Nix, workspace: Workspace) -> None:
     script(workspace.folder / "bin/setup", "exit 1")
     entered = enter(nix.shells()["x86_64-linux"], workspace.folder, "echo here")
@@ -278,6 +284,7 @@ print(subprocess.run("echo ${LD_LIBRARY_PATH-unset}", shell=True, capture_output
 """
 
 
+@pytest.mark.long
 def test_nix_run_starts_the_loop_and_gives_libraries_to_python_only(nix: Nix) -> None:
     """On NixOS the wheels load only with Nix's libstdc++; LD_LIBRARY_PATH would give it to every program."""
     tool("cc", "apt-get install gcc")
@@ -297,6 +304,7 @@ def path_with_uv() -> str:
     return f"{os.environ['PATH']}:{Path(tool('uv', 'bin/setup installs it into .tools/uv')).parent}"
 
 
+@pytest.mark.long
 def test_nix_run_outside_the_repository_says_what_to_do(nix: Nix, tmp_path: Path) -> None:
     ran = nix.run("run", cwd=tmp_path)
     assert ran.returncode == 1

@@ -20,6 +20,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     assert "Traceback" not in running.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", ["sidecar", "api"])
 def test_a_program_conforms_to_its_openapi_document(stack: Workspace, program: str, tmp_path: Path) -> None:
     port = {"sidecar": stack.sidecar_port, "api": stack.api_port}[program]

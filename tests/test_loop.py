@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import pytest
 from harness.stack import Honcho, Prometheus, Workspace, eventually, get, is_gone
 from playwright.sync_api import Page, expect
 
@@ -124,6 +125,7 @@ def test_the_sidecar_reloads_a_changed_source_file(workspace: Workspace, honcho:
     assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
 
 
+@pytest.mark.long
 def test_the_sidecar_recovers_from_a_source_file_with_a_syntax_error(workspace: Workspace, honcho: Start) -> None:
     stack = honcho("sidecar")
     assert eventually(workspace.sidecar_is_up)
@@ -134,6 +136,7 @@ def test_the_sidecar_recovers_from_a_source_file_with_a_syntax_error(workspace: 
     assert eventually(lambda: "# HELP trades_total Trades told." in get(workspace.metrics))
 
 
+@pytest.mark.long
 def test_the_page_reloads_a_changed_source_file(workspace: Workspace, honcho: Start, page: Open) -> None:
     honcho()
     desk = page()
@@ -145,6 +148,7 @@ def test_the_page_reloads_a_changed_source_file(workspace: Workspace, honcho: St
     assert eventually(lambda: 'trades_total{side="sell",symbol="BTC-USD"} 1.0' in get(workspace.metrics))
 
 
+@pytest.mark.long
 def test_the_page_reloads_a_changed_module_that_it_imports(workspace: Workspace, honcho: Start, page: Open) -> None:
     stack = honcho("sidecar", "ui")
     assert eventually(workspace.page_is_up)

@@ -70,6 +70,7 @@ def setup(folder: Path) -> None:
     subprocess.run(["bin/setup"], cwd=folder, env=bare_environ(), check=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("project, module", [("metrics-sidecar", "histogram"), ("trading-app", "formatting")])
 def test_a_project_needs_only_its_own_folder_and_lock(project: str, module: str, tmp_path: Path) -> None:
     """In an environment of its own, outside the workspace, all its tests import and one file of them passes."""
