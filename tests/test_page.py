@@ -25,6 +25,8 @@ type Open = Callable[..., Page]
 
 GREEN, RED = "rgb(115, 191, 105)", "rgb(242, 73, 92)"
 PHONE = {"width": 390, "height": 844}
+# A click that follows the redraw faster than a person could is taken for one that Streamlit repeats.
+HUMAN_PAUSE = 200
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +272,7 @@ def test_on_a_phone_the_loop_is_one_line_that_unfolds(desk: Page) -> None:
     assert line["height"] < 50
     unfold(desk).click()
     expect(loop(desk)).to_contain_text("Sidecar up")
+    desk.wait_for_timeout(HUMAN_PAUSE)
     unfold(desk).click()
     expect(loop(desk)).to_be_hidden()
 
@@ -524,7 +527,7 @@ def test_no_click_on_the_flow_is_lost_whatever_else_happens(desk: Page) -> None:
         button(desk, "Buy").click()
         button(desk, label).click()
         expect(button(desk, other), f"click {number}").to_be_visible()
-        desk.wait_for_timeout(number * 170 % 1000)
+        desk.wait_for_timeout(HUMAN_PAUSE + number * 170 % 1000)
 
 
 def test_starting_and_stopping_a_flow_replaces_no_button_or_field(desk: Page) -> None:
@@ -539,6 +542,7 @@ def test_starting_and_stopping_a_flow_replaces_no_button_or_field(desk: Page) ->
     for label, other in [("Start", "Stop"), ("Stop", "Start")] * 3:
         button(desk, label).click()
         expect(button(desk, other)).to_be_visible()
+        desk.wait_for_timeout(HUMAN_PAUSE)
     assert desk.evaluate("[...window.counts]") == [6]
 
 

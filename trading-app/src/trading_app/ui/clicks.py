@@ -10,18 +10,19 @@ from collections.abc import Callable
 
 import streamlit as st
 
-# The server handles a repeated click right after the redraw for the first. To see that redraw, a person needs longer.
-REPEATED_SECONDS = 0.1
+# The server handles a repeated click right after the redraw for the first. To click again, a person needs longer.
+REPEATED_SECONDS = 0.05
 
 
-def once(act: Callable[..., None], *arguments: object) -> None:
-    """Call ``act``, unless this click repeats the one before. For ``on_click``."""
-    if time.monotonic() - st.session_state.get("click-shown-at", -math.inf) >= REPEATED_SECONDS:
+def once(button: str, act: Callable[..., None], *arguments: object) -> None:
+    """Call ``act``, unless this click repeats the one before on the same button. For ``on_click``."""
+    shown, at = st.session_state.get("click-shown", ("", -math.inf))
+    if button != shown or time.monotonic() - at >= REPEATED_SECONDS:
         act(*arguments)
-        st.session_state["clicked"] = True
+        st.session_state["clicked"] = button
 
 
 def note_redraw() -> None:
     """A redraw of the page is complete, and shows what the last click did."""
-    if st.session_state.pop("clicked", False):
-        st.session_state["click-shown-at"] = time.monotonic()
+    if button := st.session_state.pop("clicked", ""):
+        st.session_state["click-shown"] = button, time.monotonic()

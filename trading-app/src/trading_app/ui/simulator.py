@@ -144,7 +144,7 @@ class Simulator:
                     publish(order.side, order.qty, symbol=order.symbol, price=order.price)
                     times.append(clock() - began)
                 self._meter.add(times)
-        except OutboxError as error:
+        except (OutboxError, RuntimeError) as error:
             self.problem = str(error)
 
 

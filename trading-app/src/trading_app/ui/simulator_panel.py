@@ -25,10 +25,12 @@ def draw_simulator(desk: Desk) -> None:
         # two buttons for a moment when one takes the place of the other.
         with st.container(horizontal=True, gap="small", key="flow-buttons"):
             if running:
-                st.button("Stop", icon=":material/stop:", key="switch", on_click=once, args=(desk.stop_flow,))
+                st.button("Stop", icon=":material/stop:", key="switch", on_click=once, args=("switch", desk.stop_flow))
             else:
-                st.button("Start", icon=":material/play_arrow:", key="switch", on_click=once, args=(_start, desk))
-            st.button("Burst", icon=":material/bolt:", key="send-burst", on_click=once, args=(_burst, desk))
+                st.button(
+                    "Start", icon=":material/play_arrow:", key="switch", on_click=once, args=("switch", _start, desk)
+                )
+            st.button("Burst", icon=":material/bolt:", key="send-burst", on_click=once, args=("burst", _burst, desk))
         _draw_load(desk)
 
 

@@ -85,7 +85,7 @@ def draw_status(desk: Desk, snapshot: Snapshot) -> None:
             type="tertiary",
             key="unfold",
             on_click=once,
-            args=(_unfold, not is_open),
+            args=("unfold", _unfold, not is_open),
         )
     with st.container(horizontal=True, vertical_alignment="center", key="unfolded-loop" if is_open else "folded-loop"):
         st.markdown(" → ".join(map(_label, stations(desk.settings, waiting, snapshot))), width="content")
