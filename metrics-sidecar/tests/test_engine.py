@@ -331,12 +331,14 @@ def test_a_stop_releases_the_state_file_even_if_the_socket_fails(
         close(inlet)
         raise OSError
 
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(Inlet, "close", close_and_fail)
     path = tmp_path / "state.sqlite3"
     engine = Engine("tcp://127.0.0.1:*", Store(path))
+    failed = threading.Event()
+    engine.on_failure = failed.set
     engine.start()
     engine.stop()
+    assert failed.is_set()
     Store(path).close()
 
 

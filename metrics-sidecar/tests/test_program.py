@@ -110,7 +110,7 @@ def test_a_defect_in_the_engine_ends_the_sidecar_so_that_it_can_be_started_again
     defect = "from metrics_sidecar.ledger import Ledger; Ledger.apply = None"
     program = sidecar([sys.executable, "-c", f"{defect}; {MAIN}"])
     push(program.zmq_port).send(BUY)
-    assert program.wait() == 1
+    assert program.wait() == -signal.SIGABRT
     assert "the engine failed; publishers resend tracked trades" in program.output
     assert "TypeError" in program.output
     program.start()

@@ -105,13 +105,13 @@ def create_app_from_environ() -> FastAPI:
         keys = Keys(settings.curve) if settings.curve else None
         store = Store(settings.state)
         engine = Engine(settings.zmq_bind, store, max_symbols=settings.symbols, keys=keys)
-        engine.on_failure = _exit
+        engine.on_failure = _abort
         return create_app(engine, allowed_hosts=settings.allowed_hosts)
 
 
-def _exit() -> None:
-    """End the process at once. Without an engine it would count nothing until it is started again."""
-    os._exit(1)
+def _abort() -> None:
+    """End the process by a signal, so that what started it starts it again. Without its engine it counts nothing."""
+    os.abort()
 
 
 def reloaded_app() -> FastAPI:

@@ -19,7 +19,7 @@ from metrics_sidecar.store_error import StoreError
 from metrics_sidecar.tallies import MAX_SYMBOLS
 from metrics_sidecar.throttle import Throttle
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 # Messages applied before questions get a turn. Each takes a few microseconds at most.
 _SLICE = 1_000
 # `stop` must end even if a publisher keeps sending or the disk hangs.

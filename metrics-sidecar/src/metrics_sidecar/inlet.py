@@ -52,8 +52,9 @@ class Inlet:
 
     ZeroMQ limits the size of a frame and the number of queued messages, but not the number of frames in a message. When
     the process has grown by more than ``memory_limit`` bytes, or by three quarters of what its container still allowed
-    at the start, `relieve` closes all connections and drops what they queued; publishers resend tracked trades. This
-    requires Linux's ``/proc``; elsewhere the memory is not limited.
+    at the start, `relieve` closes all connections and drops what they queued; publishers resend tracked trades. If that
+    does not free the memory, the limit is set anew. This requires Linux's ``/proc``; elsewhere the memory is not
+    limited.
 
     Args:
         endpoint: the ZeroMQ endpoint to bind, such as ``tcp://0.0.0.0:5555``.
