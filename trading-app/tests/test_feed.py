@@ -63,7 +63,8 @@ def test_trades_dropped_from_a_full_journal_end_the_feed_with_an_error(
     monkeypatch.setattr("trading_app.feed.TradePublisher", SmallPublisher)
     ended = CliRunner().invoke(main, ["--rate", "1000000", "--count", "100"])
     assert ended.exit_code == 1
-    assert re.search(r"trading-feed: \d+ trades were dropped from the full journal$", ended.output)
+    assert re.search(r"^trading-feed: \d+ trades were dropped from the full journal$", ended.output, re.MULTILINE)
+    assert "trading-feed: the sidecar has not committed" in ended.output
 
 
 def test_a_defect_in_the_flow_ends_the_feed_with_its_error(

@@ -124,9 +124,10 @@ class _Reader(io.RawIOBase):
 def _explanation(body: bytes) -> str:
     """The problems that the sidecar reports, or how the answer of another server begins."""
     try:
-        return "; ".join(msgspec.json.decode(body, type=_Failing).problems)
+        problems = "; ".join(msgspec.json.decode(body, type=_Failing).problems)
     except (msgspec.DecodeError, RecursionError):
-        return body[:200].decode(errors="replace")
+        problems = ""
+    return problems[:1000] or body[:200].decode(errors="replace")
 
 
 def _remaining(deadline: float) -> float:

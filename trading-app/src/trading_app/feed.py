@@ -117,15 +117,8 @@ def main(**options: Any) -> None:
         trades = _publish(publisher, orders, length)
         seconds = time.monotonic() - started
     click.echo(json.dumps(_summary(publisher, trades, seconds)))
-    if trades.problem:
-        raise SystemExit(f"trading-feed: stopped early: {trades.problem}")
-    if publisher.lost:
-        raise SystemExit(f"trading-feed: {publisher.lost} trades were dropped from the full journal")
-    if publisher.pending:
-        raise SystemExit(
-            f"trading-feed: the sidecar has not committed {publisher.pending} trades. Is it running? With an outbox"
-            " folder, the next trading-feed sends them. Without one, they are lost"
-        )
+    if problems := list(_problems(publisher, trades)):
+        raise SystemExit("\n".join(f"trading-feed: {problem}" for problem in problems))
 
 
 class _Published:
@@ -135,6 +128,18 @@ class _Published:
         self.trades = dict.fromkeys(SIDES, 0)
         self.volume = dict.fromkeys(SIDES, 0.0)
         self.problem = ""
+
+
+def _problems(publisher: TradePublisher, published: _Published) -> Iterator[str]:
+    if published.problem:
+        yield f"stopped early: {published.problem}"
+    if publisher.lost:
+        yield f"{publisher.lost} trades were dropped from the full journal"
+    if publisher.pending:
+        yield (
+            f"the sidecar has not committed {publisher.pending} trades. Is it running? With an outbox folder, the next"
+            " trading-feed sends them. Without one, they are lost"
+        )
 
 
 def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | None) -> _Published:

@@ -69,7 +69,7 @@ class TradePublisher:
             ValueError: the side is not buy or sell, or a value is out of range: ``qty`` above 0 and at most 1e12,
                 ``price`` 0 to 1e12, ``symbol`` 1 to 32 characters from ``A-Z a-z 0-9 . _ : / -``.
             OutboxError: the outbox has no room. The trade is not sent.
-            RuntimeError: the publisher is closed, or belongs to the parent process.
+            RuntimeError: the publisher is closed, its sending thread failed, or it belongs to the parent process.
         """
         trade = self._journal.append(
             check_side(side),
