@@ -76,11 +76,13 @@ def test_bin_keys_prints_the_settings(keys: Path) -> None:
 
 
 def test_a_failed_run_of_bin_keys_leaves_nothing_that_looks_complete(keys: Path) -> None:
-    public = (keys / "server/server.key").rename(keys / "elsewhere")
-    failed = run_keys(keys, "new")
-    assert (failed.returncode, failed.stdout) == (1, "exists: SIDECAR_CURVE=.data/curve/server\n")
-    assert failed.stderr == "bin/keys: .data/curve/server/server.key: No such file or directory\n"
-    public.rename(keys / "server/server.key")
+    for part in "server.key", "clients":
+        aside = (keys / "server" / part).rename(keys / "aside")
+        failed = run_keys(keys, "new")
+        assert (failed.returncode, failed.stdout) == (1, "exists: SIDECAR_CURVE=.data/curve/server\n")
+        assert failed.stderr.startswith("bin/keys: ")
+        assert not (keys / "new").exists()
+        aside.rename(keys / "server" / part)
     assert run_keys(keys, "new").stdout.splitlines()[1] == "made: WEBAPP_CURVE=.data/curve/new"
     assert {path.name for path in (keys / "new").iterdir()} == {"client.key_secret", "server.key"}
 
