@@ -32,7 +32,7 @@ def eventually[Answer](answer: Callable[[], Answer], timeout: float = 30.0) -> A
     pause = 0.01
     while not (last := answer()) and time.monotonic() < deadline:
         time.sleep(pause)
-        # What takes long is asked less often: questions cost processor time, which other tests need.
+        # Polling takes processor time from other tests.
         pause = min(1.5 * pause, 0.2)
     return last
 
