@@ -279,6 +279,7 @@ def test_questions_time_out_while_the_disk_hangs_and_the_event_loop_keeps_runnin
     assert after(1, engine).totals.series["buy", ""].trades == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "frames, received",
     [

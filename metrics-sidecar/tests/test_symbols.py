@@ -197,7 +197,7 @@ class LedgerLife(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestLedgerLife = LedgerLife.TestCase
+TestLedgerLife = pytest.mark.slow(LedgerLife.TestCase)
 TestLedgerLife.settings = settings(max_examples=60, stateful_step_count=20)
 
 

@@ -70,6 +70,7 @@ def test_a_burst_is_published_during_a_flow(simulator: Simulator, sidecar: FakeS
     assert runs(simulator)
 
 
+@pytest.mark.slow
 def test_load_is_the_rate_and_duration_of_publish_calls(simulator: Simulator) -> None:
     assert simulator.load is None
     simulator.start(FlowSettings(rate=200.0, buys=0.5))
