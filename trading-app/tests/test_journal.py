@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from trading_app.journal import Journal
+from trading_app.losses import Losses
 from trading_app.messages import GapFill, Trade, decode
 from trading_app.outbox_error import OutboxError
 from trading_app.segment import Memory, Segment
@@ -333,3 +334,12 @@ def test_after_a_commit_within_a_frame_a_sidecar_with_a_new_state_file_gets_a_ga
     publisher.commit(3)
     publisher.window.rewind(publisher.session, next_seq=1)
     assert publisher.send() == ["<3", 1, 2, 3, 4, 5]
+
+
+def test_the_memory_of_dropped_trades_is_bounded_and_their_number_is_exact() -> None:
+    losses = Losses()
+    for number in range(10_001):
+        losses.add("a", range(3 * number + 1, 3 * number + 3))
+    assert losses.count == 20_002
+    first, second = (Trade("buy", 1.0, 100.0, "a", seq) for seq in (1, 4))
+    assert (first in losses, second in losses) == (False, True)

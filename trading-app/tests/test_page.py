@@ -290,6 +290,8 @@ def test_a_click_that_streamlit_repeats_counts_once(page: AppTest, monkeypatch: 
     monkeypatch.setattr(clicks, "REPEATED_SECONDS", 60.0)
     press(page, "Stop")
     assert "Stop" in [button.label for button in page.button], "the same click as Start"
+    press(page, "More")
+    assert "Less" in [button.label for button in page.button], "a click on another button"
     monkeypatch.setattr(clicks, "REPEATED_SECONDS", 0.0)
     press(page, "Stop")
     assert "Start" in [button.label for button in page.button]

@@ -83,7 +83,6 @@ def test_charts_cover_the_symbols_of_all_open_pages(sidecar: FakeSidecar, pollin
     assert eventually(lambda: {"BTC-USD", ""} <= set(poller.look("").positions))
 
 
-@pytest.mark.slow
 def test_polling_stops_while_no_page_is_open(sidecar: FakeSidecar, polling: Polling) -> None:
     poller = polling(sidecar)
     looked = poller.look()

@@ -49,6 +49,15 @@ def test_a_flow_publishes_until_it_is_stopped(
     assert sidecar.is_silent()
 
 
+def test_a_flow_of_a_publisher_that_refuses_trades_ends_with_the_reason(
+    simulator: Simulator, publisher: TradePublisher
+) -> None:
+    publisher.close()
+    simulator.start(FlowSettings(rate=1000.0, buys=0.5))
+    assert eventually(lambda: simulator.problem) == "the publisher is closed"
+    assert eventually(lambda: not runs(simulator))
+
+
 def test_a_second_start_does_not_change_the_running_flow(simulator: Simulator) -> None:
     simulator.start(FlowSettings(rate=1.0, buys=0.5))
     simulator.start(FlowSettings(rate=1000.0, buys=1.0))
@@ -70,7 +79,6 @@ def test_a_burst_is_published_during_a_flow(simulator: Simulator, sidecar: FakeS
     assert runs(simulator)
 
 
-@pytest.mark.slow
 def test_load_is_the_rate_and_duration_of_publish_calls(simulator: Simulator) -> None:
     assert simulator.load is None
     simulator.start(FlowSettings(rate=200.0, buys=0.5))

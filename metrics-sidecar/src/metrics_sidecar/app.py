@@ -105,13 +105,9 @@ def create_app_from_environ() -> FastAPI:
         keys = Keys(settings.curve) if settings.curve else None
         store = Store(settings.state)
         engine = Engine(settings.zmq_bind, store, max_symbols=settings.symbols, keys=keys)
-        engine.on_failure = _abort
+        # Without its engine the program counts nothing. Ended by a signal, it is started again.
+        engine.on_failure = os.abort
         return create_app(engine, allowed_hosts=settings.allowed_hosts)
-
-
-def _abort() -> None:
-    """End the process by a signal, so that what started it starts it again. Without its engine it counts nothing."""
-    os.abort()
 
 
 def reloaded_app() -> FastAPI:

@@ -168,20 +168,16 @@ class Store:
             before += _rows(self._series, self._series.keys() & changed)
             self._db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", sessions)
             self._db.executemany(_UPSERT_SERIES, counted)
-            forgotten = self._forget_idle(age)
+            is_due = age >= self._forget_age
+            forgotten = self._db.execute(_FORGET, (age - SESSION_IDLE,)).fetchall() if is_due else []
             # The digest is updated from the changed rows; no other row is read.
             others = (self._digest + digest(sessions + counted) - digest(before + forgotten)) % 2**64
             self._db.execute(_UPDATE_TOTALS, (*row, checksum(row, others)))
         self._digest = others
         self._series = totals.series
-        if age >= self._forget_age:
+        if is_due:
             self._forget_age = age + _FORGET_INTERVAL
         return forgotten
-
-    def _forget_idle(self, age: float) -> list[Row]:
-        if age < self._forget_age:
-            return []
-        return self._db.execute(_FORGET, (age - SESSION_IDLE,)).fetchall()
 
     def close(self) -> None:
         self._db.close()

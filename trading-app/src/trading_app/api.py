@@ -113,7 +113,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         order = await _read_order(request, is_form=is_form)
         try:
             trade = publisher.publish(side, order.qty, symbol=order.symbol, price=order.price)
-        except (OutboxError, RuntimeError) as error:
+        except OutboxError as error:
             raise HTTPException(503, str(error)) from None
         return RedirectResponse(settings.ui_url, 303) if is_form else Accepted(**asdict(trade))
 
