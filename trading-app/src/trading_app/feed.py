@@ -3,11 +3,13 @@
 import json
 import logging
 import math
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -161,14 +163,18 @@ def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | N
             published.problem = str(error)
 
     # The flow has its own thread, so that Ctrl-C stops it between two trades and not during one.
-    with ThreadPoolExecutor(1, "flow") as pool:
-        flowing = pool.submit(flow)
-        try:
-            flowing.result()
-        except KeyboardInterrupt:
-            stop.set()
-            flowing.result()
+    with _set_on_ctrl_c(stop), ThreadPoolExecutor(1, "flow") as pool:
+        pool.submit(flow).result()
     return published
+
+
+@contextmanager
+def _set_on_ctrl_c(event: threading.Event) -> Iterator[None]:
+    previous = signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _summary(publisher: TradePublisher, published: _Published, seconds: float) -> dict[str, Any]:
