@@ -283,7 +283,7 @@ def test_questions_time_out_while_the_disk_hangs_and_the_event_loop_keeps_runnin
 @pytest.mark.parametrize(
     "frames, received",
     [
-        pytest.param([b"{}\n" * (2**20 // 3)], 2**20 // 3, id="objects in lines"),
+        pytest.param([b"{}\n" * (2**20 // 3)], 2**20 // 3, id="objects in lines", marks=pytest.mark.long),
         pytest.param([b"\n" * (2**20 - 1) + b"x"], 1, id="blank lines"),
         pytest.param([b"[" * 2**20] * 8, 8, id="brackets"),
         pytest.param([(BUY + b"\n") * 18_000] * 4, 72_000, id="trades"),

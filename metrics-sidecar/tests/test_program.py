@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 import zmq
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
-from sidecar_process import MAIN, PROGRAM, Sidecar, eventually, free_port, run
+from sidecar_process import MAIN, MEASURED, PROGRAM, Sidecar, eventually, free_port, run
 
 from metrics_sidecar.messages import Trade
 from metrics_sidecar.store import Store
@@ -38,10 +38,10 @@ def tracked(seq: int, session: str = "bot-1") -> bytes:
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     """A sidecar that receives nothing, shared by the tests of this module."""
-    program = Sidecar(tmp_path_factory.mktemp("idle"), PROGRAM)
+    program = Sidecar(tmp_path_factory.mktemp("idle"), PROGRAM, **MEASURED)
     program.start()
     yield program
-    program.stop(signal.SIGKILL)
+    program.stop()
 
 
 def test_metrics_report_every_message_received(sidecar: Start, push: Push) -> None:

@@ -1,14 +1,13 @@
 """The HTTP API: one POST emits one trade."""
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app_process import FakeSidecar, eventually, free_port, program, request, run
+from app_process import MEASURED, FakeSidecar, environ, eventually, free_port, program, request, run
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +19,8 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 def api(shared_sidecar: FakeSidecar) -> Iterator[str]:
     """The address of a running API."""
     port = free_port()
-    environ = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_UI_URL": "http://desk.example:8501/"}
-    with subprocess.Popen(program("api"), env={**os.environ, **environ}) as process:
+    settings = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_UI_URL": "http://desk.example:8501/"}
+    with subprocess.Popen(program("api"), env=environ(**settings, **MEASURED)) as process:
         url = f"http://127.0.0.1:{port}"
         try:
             assert eventually(lambda: request(f"{url}/docs")[0] == 200, timeout=60)
@@ -117,9 +116,9 @@ def test_an_invalid_order_is_refused_with_the_reason(  # noqa: PLR0913, PLR0917 
 
 def test_a_trade_that_cannot_be_stored_is_refused_with_the_reason(tmp_path: Path, shared_sidecar: FakeSidecar) -> None:
     port = free_port()
-    environ = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_OUTBOX": str(tmp_path)}
+    settings = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_OUTBOX": str(tmp_path)}
     limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("api")]
-    with subprocess.Popen(limited, env={**os.environ, **environ}) as process:
+    with subprocess.Popen(limited, env=environ(**settings)) as process:
         url = f"http://127.0.0.1:{port}"
         try:
             assert eventually(lambda: request(f"{url}/docs")[0] == 200, timeout=60)

@@ -1,6 +1,5 @@
 """The limits of a client of the API, and the requests that the API refuses."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from app_process import FakeSidecar, eventually, free_port, program, request
+from app_process import MEASURED, FakeSidecar, environ, eventually, free_port, program, request
 
 pytestmark = pytest.mark.slow
 
@@ -38,23 +37,23 @@ class Api:
 
 
 @contextmanager
-def running(sidecar: FakeSidecar, output: Path) -> Iterator[Api]:
+def running(sidecar: FakeSidecar, output: Path, **settings: str) -> Iterator[Api]:
     """Run an API that writes to the file ``output``."""
     port = free_port()
-    environ = {**os.environ, **sidecar.environ, "PORT": str(port), **SETTINGS}
+    settings |= {**sidecar.environ, "PORT": str(port), **SETTINGS}
     with output.open("wb") as file:
-        process = subprocess.Popen(program("api"), env=environ, stdout=file, stderr=file)
+        process = subprocess.Popen(program("api"), env=environ(**settings), stdout=file, stderr=file)
     try:
         assert eventually(lambda: request(f"http://127.0.0.1:{port}/openapi.json")[0] == 200, timeout=60)
         yield Api(process, port)
     finally:
-        process.kill()
+        process.terminate()
         process.wait(20)
 
 
 @pytest.fixture(scope="module")
 def api(shared_sidecar: FakeSidecar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running(shared_sidecar, tmp_path_factory.mktemp("api") / "output") as api:
+    with running(shared_sidecar, tmp_path_factory.mktemp("api") / "output", **MEASURED) as api:
         yield api
 
 

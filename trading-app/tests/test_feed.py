@@ -6,16 +6,17 @@ import re
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_process import FakeSidecar, program, run
+from app_process import FakeSidecar, environ, program, run
 from click.testing import CliRunner
 
 from trading_app.feed import main
-from trading_app.orders import FileError, at_speed, play, read, simulate
+from trading_app.orders import FileError, Order, at_speed, play, read, simulate
 from trading_app.publisher import TradePublisher
 
 pytestmark = pytest.mark.slow
@@ -80,8 +81,8 @@ def test_a_defect_in_the_flow_ends_the_feed_with_its_error(
 
 
 def test_ctrl_c_stops_the_flow_with_a_summary(sidecar: FakeSidecar) -> None:
-    environ = {**os.environ, **sidecar.environ}
-    with subprocess.Popen(program("feed", "--rate", "100"), env=environ, stdout=subprocess.PIPE, text=True) as process:
+    command, settings = program("feed", "--rate", "100"), sidecar.environ
+    with subprocess.Popen(command, env=environ(**settings), stdout=subprocess.PIPE, text=True) as process:
         sidecar.receive()
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
@@ -89,14 +90,30 @@ def test_ctrl_c_stops_the_flow_with_a_summary(sidecar: FakeSidecar) -> None:
     assert summary(output)["published"] >= 1
 
 
+def test_ctrl_c_during_the_first_trade_stops_the_flow(monkeypatch: pytest.MonkeyPatch, sidecar: FakeSidecar) -> None:
+    """The flow's thread may run before the main thread waits for it."""
+
+    def orders(*_: object, **__: object) -> Iterator[Order]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from simulate(100.0)
+
+    for name, value in sidecar.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trading_app.feed.simulate", orders)
+    for _ in range(20):
+        ended = CliRunner().invoke(main)
+        assert ended.exit_code == 0, ended.output
+        assert summary(ended.stdout)["published"] <= 1
+
+
 def test_undelivered_trades_are_reported_and_sent_by_the_next_feed(absent: FakeSidecar, tmp_path: Path) -> None:
-    environ = {**absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
-    ended = run("feed", "--rate", "1000", "--count", "3", **environ)
+    settings = {**absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
+    ended = run("feed", "--rate", "1000", "--count", "3", **settings)
     assert ended.returncode == 1
     assert summary(ended.stdout)["pending"] == 3
     assert "trading-feed: the sidecar has not committed 3 trades. Is it running?" in ended.stderr
     absent.open()
-    ended = run("feed", "--rate", "1000", "--count", "1", **environ)
+    ended = run("feed", "--rate", "1000", "--count", "1", **settings)
     assert ended.returncode == 0
     assert summary(ended.stdout)["published"] == 1
     assert len(absent.receive_distinct()) == 4
@@ -104,10 +121,8 @@ def test_undelivered_trades_are_reported_and_sent_by_the_next_feed(absent: FakeS
 
 def test_a_full_disk_ends_the_flow_with_the_reason(absent: FakeSidecar, tmp_path: Path) -> None:
     limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("feed", "--rate", "1000", "--count", "3")]
-    environ = {**os.environ, **absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
-    # The limit would apply to the data of coverage, too.
-    environ.pop("COVERAGE_PROCESS_CONFIG", None)
-    ended = subprocess.run(limited, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    settings = {**absent.environ, "WEBAPP_OUTBOX": str(tmp_path)}
+    ended = subprocess.run(limited, env=environ(**settings), capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert summary(ended.stdout)["published"] == 0
     assert f"trading-feed: stopped early: {tmp_path}/feed: File too large. " in ended.stderr

@@ -1,6 +1,5 @@
 """The metrics of a publisher, in any application and in the programs."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
-from app_process import FakeSidecar, eventually, free_port, program, request
+from app_process import MEASURED, FakeSidecar, environ, eventually, free_port, program, request
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -148,15 +147,16 @@ def test_each_scrape_is_consistent_while_threads_publish(sidecar: FakeSidecar) -
 @pytest.fixture(scope="module", params=["api", "ui"])
 def target(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of the metrics of a program that has not published a trade."""
-    with running(request.param, FakeSidecar()) as url:
+    with running(request.param, FakeSidecar(), **MEASURED) as url:
         yield f"{url}/metrics"
 
 
 @contextmanager
-def running(module: str, sidecar: FakeSidecar) -> Iterator[str]:
+def running(module: str, sidecar: FakeSidecar, **settings: str) -> Iterator[str]:
     """Run a program, and yield its address."""
     port = free_port()
-    process = subprocess.Popen(program(module), env={**os.environ, **sidecar.environ, "PORT": str(port)})
+    settings |= {**sidecar.environ, "PORT": str(port)}
+    process = subprocess.Popen(program(module), env=environ(**settings))
     try:
         url = f"http://127.0.0.1:{port}"
         assert eventually(lambda: scrape(f"{url}/metrics")[0] == 200, timeout=60)
