@@ -191,6 +191,7 @@ class Honcho:
     def __init__(
         self, workspace: Workspace, *programs: str, command: Sequence[str] = ("honcho", "start"), path: str = ""
     ) -> None:
+        self.workspace = workspace
         self._output = workspace.folder / f"honcho-{'-'.join(programs) or 'all'}.log"
         # The copied sources take precedence over those installed in the environment.
         sources = [str(workspace.folder / project / "src") for project in ("metrics-sidecar", "trading-app")]

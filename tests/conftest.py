@@ -4,9 +4,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+from harness.browser import chromium, new_context
 from harness.chaos import Sidecar
-from harness.stack import Honcho, Prometheus, Workspace, eventually, tool
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from harness.stack import Honcho, Prometheus, Workspace, eventually
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 # The time of one example depends on the machine, not on the code.
 hypothesis.settings.register_profile(
@@ -56,30 +57,17 @@ def prometheus(workspace: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = tool("chromium", "apt-get install chromium")
     # A page is slow on a busy machine. Tests of speed set their own timeout.
     expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright:
-        # Chromium's own requests to the internet would only fail in a closed network.
-        quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        # Other websites; all of them are served by this machine.
-        sites = "--host-resolver-rules=MAP *.example 127.0.0.1"
-        running = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", sites, *quiet]
-        )
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
 def browser_context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser context of its own."""
-    context = browser.new_context()
-    yield context
-    # Chromium can hang if a context is closed while its pages load.
-    for page in context.pages:
-        page.goto("about:blank")
-    context.close()
+    with new_context(browser) as context:
+        yield context
 
 
 @pytest.fixture

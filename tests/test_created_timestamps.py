@@ -114,7 +114,7 @@ def test_a_restored_older_state_file_is_a_reset(
     assert prometheus.value(f"resets({BUYS}[5m])") == 1
 
 
-@pytest.mark.parametrize("age", [10 * MINUTE, 30 * DAY])
+@pytest.mark.parametrize("age", [pytest.param(10 * MINUTE, marks=pytest.mark.long), 30 * DAY])
 def test_a_new_prometheus_does_not_count_old_totals_as_an_increase(
     sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path, age: float
 ) -> None:

@@ -1,6 +1,7 @@
 """CURVE from end to end: the keys of bin/keys, the real sidecar, and publishers with right and wrong keys."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,8 +123,9 @@ def test_a_publisher_with_wrong_keys_logs_the_cause_and_its_trades_wait(
 ) -> None:
     folder: Path | None = None
     if wrong == "unknown key":
-        folder = make_keys(keys.parents[1], "other") / "other"
-        (keys / "server/clients/other.key").unlink()
+        (elsewhere := keys.parents[1] / "elsewhere").mkdir()
+        folder = make_keys(elsewhere, "other") / "other"
+        shutil.copy(keys / "bot/server.key", folder)
     elif wrong == "wrong server key":
         folder = keys / "bot"
         (folder / "server.key").write_text(f'public-key = "{zmq.curve_keypair()[0].decode()}"')

@@ -70,15 +70,6 @@ def test_a_click_on_the_page_is_a_number_in_prometheus_after_one_scrape(
     assert prometheus.value("sidecar_trades_duplicate_total") == 0
 
 
-def test_a_form_posted_to_the_api_is_counted_and_returns_to_the_page(workspace: Workspace, honcho: Start) -> None:
-    honcho()
-    assert eventually(workspace.api_is_up)
-    assert eventually(workspace.page_is_up)
-    with urlopen(Request(f"{workspace.api}/trade/sell", b"qty=2.5"), timeout=10) as response:
-        assert response.url.rstrip("/") == workspace.page
-    assert eventually(lambda: 'volume_total{side="sell"} 2.5' in get(workspace.metrics))
-
-
 def test_prometheus_reconciles_published_trades_with_counted_trades(
     workspace: Workspace, honcho: Start, prometheus: Prometheus
 ) -> None:
