@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import imports, plots, publish, receive, recover, scrape, visible
+from benchmarks import imports, publish, receive, recover, scrape, visible
 from benchmarks.results import Table
 from benchmarks.targets import targets
 
@@ -59,6 +59,8 @@ def machine() -> str:
 
 def write(measured_on: str, left_out: dict[str, str]) -> None:
     """Write the figures between the markers of docs/benchmarks.md, and draw its plots."""
+    from benchmarks import plots  # noqa: PLC0415 - matplotlib takes two seconds to import
+
     page = DOCS / "benchmarks.md"
     measured = "\n".join([measured_on, "", *text(left_out, complete=True)])
     parts = re.split(r"(<!-- /?measured -->)", page.read_text())
