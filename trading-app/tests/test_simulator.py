@@ -82,10 +82,12 @@ def test_a_burst_is_published_during_a_flow(simulator: Simulator, sidecar: FakeS
 def test_load_is_the_rate_and_duration_of_publish_calls(simulator: Simulator) -> None:
     assert simulator.load is None
     simulator.start(FlowSettings(rate=200.0, buys=0.5))
-    load = eventually(lambda: simulator.load)
-    assert load
-    assert load.calls == pytest.approx(200, rel=0.2)
-    assert 0 < load.seconds < 0.005
+
+    def is_as_set() -> bool:
+        load = simulator.load
+        return load is not None and load.calls == pytest.approx(200, rel=0.2) and 0 < load.seconds < 0.005
+
+    assert eventually(is_as_set), simulator.load
     simulator.stop()
     assert eventually(lambda: simulator.load is None)
 
