@@ -78,9 +78,11 @@ def silent(context: BrowserContext) -> Iterator[None]:
 
     context.on("console", note)
     context.on("weberror", note_error)
-    yield
-    context.remove_listener("console", note)
-    context.remove_listener("weberror", note_error)
+    try:
+        yield
+    finally:
+        context.remove_listener("console", note)
+        context.remove_listener("weberror", note_error)
     assert logged == []
 
 
@@ -93,17 +95,20 @@ def context(browser_context: BrowserContext) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def desk(shared: Workspace, tabs: BrowserContext) -> Iterator[Page]:
-    """The shared page, just opened. Afterwards a running flow is stopped, and other tabs are closed."""
+    """The shared page, just opened, with BTC-USD chosen. Afterwards a running flow is stopped, and other tabs close."""
     with silent(tabs):
         page, *_ = tabs.pages
         page.set_viewport_size(DESKTOP)
         page.emulate_media(color_scheme="light")
-        yield drawn(page, shared)
+        drawn(page, shared)
+        choose_symbol(page, "BTC-USD")
+        yield page
+        for other in tabs.pages[1:]:
+            other.goto("about:blank")
+            other.close()
         if button(page, "Stop").is_visible():
             button(page, "Stop").click()
             expect(button(page, "Start")).to_be_visible()
-    for other in tabs.pages[1:]:
-        other.close()
 
 
 def second_tab(desk: Page, workspace: Workspace) -> Page:
@@ -187,9 +192,11 @@ def grafana(port: int) -> Iterator[None]:
     with ThreadingHTTPServer(("127.0.0.1", port), Healthy) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def metric(page: Page, name: str) -> Locator:
@@ -206,6 +213,12 @@ def unfold(page: Page) -> Locator:
 
 def symbol(page: Page) -> Locator:
     return page.get_by_label("Symbol", exact=True)
+
+
+def choose_symbol(page: Page, name: str) -> None:
+    if symbol(page).input_value() != name:
+        symbol(page).fill(name)
+        symbol(page).press("Enter")
 
 
 def loop(page: Page) -> Locator:
@@ -352,13 +365,11 @@ def test_a_typed_symbol_is_accepted_and_new_pages_start_with_it(shared: Workspac
         expect(symbol(desk)).to_have_value("SHIB-USD")
     symbol(desk).fill(" DOGE-USD ")
     symbol(desk).press("Enter")
-    desk.get_by_label("Price").fill("0.125")
+    desk.get_by_label("Price", exact=True).fill("0.125")
     button(desk, "Buy").click()
     expect(rows(desk).filter(has_text="DOGE-USD").first).to_contain_text("0.125")
     expect(desk.get_by_text("Position DOGE-USD", exact=True)).to_be_visible()
     expect(symbol(second_tab(desk, shared))).to_have_value("DOGE-USD")
-    symbol(desk).fill("BTC-USD")
-    symbol(desk).press("Enter")
 
 
 def test_after_choosing_a_symbol_the_keys_work(desk: Page) -> None:
@@ -368,8 +379,6 @@ def test_after_choosing_a_symbol_the_keys_work(desk: Page) -> None:
     expect(symbol(desk)).not_to_be_focused()
     desk.keyboard.press("b")
     expect(rows(desk).first).to_contain_text("ETH-USD")
-    symbol(desk).fill("BTC-USD")
-    symbol(desk).press("Enter")
 
 
 @pytest.mark.long
@@ -434,10 +443,12 @@ def test_a_press_without_an_answer_is_reported_until_the_server_answers(
     place = button(desk, "Buy").bounding_box()
     alert = desk.locator(".st-key-buttons").get_by_role("alert")
     os.killpg(server.groups[0], signal.SIGSTOP)
-    desk.keyboard.press("b")
-    expect(alert).to_have_text("No answer to Buy. Check My trades before you press again.")
-    assert button(desk, "Buy").bounding_box() == place, "nothing moves"
-    os.killpg(server.groups[0], signal.SIGCONT)
+    try:
+        desk.keyboard.press("b")
+        expect(alert).to_have_text("No answer to Buy. Check My trades before you press again.")
+        assert button(desk, "Buy").bounding_box() == place, "nothing moves"
+    finally:
+        os.killpg(server.groups[0], signal.SIGCONT)
     expect(rows(desk).filter(has_text="8.875").filter(has_text="counted")).to_have_count(1)
     expect(alert).to_be_hidden()
     assert counted(shared) == before + 1
@@ -479,8 +490,7 @@ def test_the_tape_shows_trades_of_all_publishers(shared: Workspace, desk: Page) 
 
 def test_positions_can_be_sorted(desk: Page) -> None:
     def buy(name: str) -> None:
-        symbol(desk).fill(name)
-        symbol(desk).press("Enter")
+        choose_symbol(desk, name)
         button(desk, "Buy").click()
         expect(rows(desk).filter(has_text=name).first).to_be_visible()
 
@@ -721,7 +731,7 @@ def test_each_part_of_the_loop_shows_its_state_and_links_to_it(
         expect(loop(desk)).to_contain_text("Grafana up")
         expect(desk.get_by_role("link", name="Grafana")).to_have_count(1)
         button(desk, "Start").click()
-        desk.get_by_label("Price").fill("100")
+        desk.get_by_label("Price", exact=True).fill("100")
         for name in "Buy", "Sell", "Buy":
             button(desk, name).click()
         expect(desk.get_by_text("Source: Prometheus")).to_be_visible()
@@ -835,7 +845,7 @@ def test_from_a_click_to_the_counter_in_an_animation(
     honcho("sidecar", "ui")
     assert eventually(workspace.page_is_up, 90)
     desk = drawn(context.new_page(), workspace)
-    desk.get_by_label("Price").fill("64250.5")
+    desk.get_by_label("Price", exact=True).fill("64250.5")
     for name in "Sell", "Buy":
         button(desk, name).click()
         expect(rows(desk).filter(has_text="counted").first).to_be_visible()

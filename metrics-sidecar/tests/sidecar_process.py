@@ -17,8 +17,8 @@ from urllib.request import Request, urlopen
 
 MAIN = "from metrics_sidecar.app import main; main()"
 PROGRAM = [sys.executable, "-c", MAIN]
-# A measured program takes twice as long to start, and leaves no data if it is killed: only those that tests share
-# are measured.
+# A measured program takes twice as long to start, and leaves no data if it is killed: among the programs, only
+# those that tests share are measured.
 MEASURED = {key: value for key, value in os.environ.items() if key == "COVERAGE_PROCESS_CONFIG"}
 
 

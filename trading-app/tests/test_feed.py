@@ -91,11 +91,11 @@ def test_ctrl_c_stops_the_flow_with_a_summary(sidecar: FakeSidecar) -> None:
 
 
 def test_ctrl_c_during_the_first_trade_stops_the_flow(monkeypatch: pytest.MonkeyPatch, sidecar: FakeSidecar) -> None:
-    """The flow's thread may run before the main thread waits for it."""
+    """Ctrl-C may arrive before the main thread waits for the flow."""
 
     def orders(*_: object, **__: object) -> Iterator[Order]:
         os.kill(os.getpid(), signal.SIGINT)
-        yield from simulate(100.0)
+        yield from simulate(0.1)
 
     for name, value in sidecar.environ.items():
         monkeypatch.setenv(name, value)
@@ -104,6 +104,16 @@ def test_ctrl_c_during_the_first_trade_stops_the_flow(monkeypatch: pytest.Monkey
         ended = CliRunner().invoke(main)
         assert ended.exit_code == 0, ended.output
         assert summary(ended.stdout)["published"] <= 1
+
+
+def test_a_feed_in_the_background_ignores_ctrl_c(sidecar: FakeSidecar) -> None:
+    feed = program("feed", "--rate", "100", "--count", "50")
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *feed]
+    with subprocess.Popen(command, env=environ(**sidecar.environ), stdout=subprocess.PIPE, text=True) as process:
+        sidecar.receive()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert summary(output)["published"] == 50
 
 
 def test_undelivered_trades_are_reported_and_sent_by_the_next_feed(absent: FakeSidecar, tmp_path: Path) -> None:

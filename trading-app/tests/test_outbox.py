@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from app_process import environ
 
 from trading_app.journal import Journal
 from trading_app.messages import GapFill, Trade, decode, encode
@@ -96,7 +97,7 @@ for number in range(100):
 print(journal.newest[0], flush=True)
 time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", script], env=environ(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         session = process.stdout.readline().strip()
         with pytest.raises(OutboxInUse, match="another publisher uses this outbox"):

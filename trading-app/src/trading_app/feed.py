@@ -170,7 +170,16 @@ def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | N
 
 @contextmanager
 def _set_on_ctrl_c(event: threading.Event) -> Iterator[None]:
-    previous = signal.signal(signal.SIGINT, lambda *_: event.set())
+    """Let the first Ctrl-C set the event. A second one has its usual effect."""
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(*_: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    # A shell starts its background jobs with the signal ignored.
+    if previous is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
