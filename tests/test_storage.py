@@ -46,9 +46,9 @@ class Load:
     def __init__(self, sidecar: Sidecar) -> None:
         self._publisher = TradePublisher(sidecar.address, sidecar_url=sidecar.url)
         self._stop = threading.Event()
+        self.published = 0
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        self.published = 0
 
     def _run(self) -> None:
         while not self._stop.wait(0.005):
