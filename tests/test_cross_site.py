@@ -53,7 +53,7 @@ def other_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def visitor(browser: Browser) -> Iterator[BrowserContext]:
-    """The browser context of all tests: what it has loaded once, it opens again in half the time."""
+    """The browser context of all tests. To open a page again in it takes half the time."""
     with new_context(browser) as context:
         yield context
 

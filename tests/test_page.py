@@ -58,7 +58,7 @@ def shared(server: Honcho) -> Workspace:
 
 @pytest.fixture(scope="module")
 def tabs(browser: Browser) -> Iterator[BrowserContext]:
-    """The browser context of the shared page: what it has loaded once, it opens again in a quarter of the time."""
+    """The browser context of the shared page. To open the page again in it takes a quarter of the time."""
     with new_context(browser) as context:
         context.new_page()
         yield context
@@ -793,7 +793,7 @@ def test_while_the_sidecar_is_away_trades_wait(
 def test_each_problem_is_named_and_accessible(
     workspace: Workspace, honcho: Start, context: BrowserContext, pictures: Pictures
 ) -> None:
-    """The page's trades go to a port where nobody listens, while its sidecar answers once it has been started."""
+    """The sidecar starts after the page, whose trades go to a port where nobody listens."""
     settings = (workspace.folder / ".env").read_text()
     zmq_addr, in_memory = f"WEBAPP_ZMQ_ADDR=tcp://127.0.0.1:{free_port()}", "WEBAPP_OUTBOX="
     settings = re.sub(r"^WEBAPP_ZMQ_ADDR=.*$", zmq_addr, settings, flags=re.MULTILINE)

@@ -17,8 +17,8 @@ from urllib.request import Request, urlopen
 
 MAIN = "from metrics_sidecar.app import main; main()"
 PROGRAM = [sys.executable, "-c", MAIN]
-# A measured program takes twice as long to start, and leaves no data if it is killed: among the programs, only
-# those that tests share are measured.
+# Settings of a program whose coverage is measured. It takes twice as long to start, and leaves no data if it is killed,
+# so only a program that the tests of a file share is worth it.
 MEASURED = {key: value for key, value in os.environ.items() if key == "COVERAGE_PROCESS_CONFIG"}
 
 
