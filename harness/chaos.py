@@ -136,6 +136,16 @@ class Sidecar(Program):
     def is_up(self) -> bool:
         return "ok" in get(f"{self.url}/health")
 
+    def keep_up(self) -> None:
+        """Wait until it answers; start it again when it ends before that, as a supervisor does."""
+
+        def is_up() -> bool:
+            if not self.runs:
+                self.start()
+            return self.is_up()
+
+        eventually(is_up)
+
     def next_seq(self, session: str) -> int:
         return int(json.loads(get(f"{self.url}/sessions/{session}"))["next_seq"])
 
@@ -224,7 +234,10 @@ class Arena:
                 publisher.record_kept()
                 publisher.start()
             if ended != 0:
-                verdict.problems.append(f"publisher {number} did not get everything committed")
+                verdict.problems.append(
+                    f"publisher {number} did not get everything committed: its exit status is {ended}, "
+                    f"the sidecar {'answers' if self.sidecar.is_up() else 'does not answer'}"
+                )
                 return verdict
         trades, volume = {"buy": 0, "sell": 0}, {"buy": 0.0, "sell": 0.0}
         for publisher in self.publishers:
@@ -356,9 +369,7 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
             if arena.rng.random() < 0.5:
                 arena.sidecar.end()
             ballast.unlink()
-            # It was killed here, or did not start on a full disk.
-            if not arena.sidecar.runs:
-                arena.sidecar.start()
+            arena.sidecar.keep_up()
 
         arena.disturb("fill the sidecar's disk", plan.one_in(5), fill_for_a_while)
         return arena.verdict()
