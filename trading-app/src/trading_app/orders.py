@@ -15,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trading_app.messages import MAX_PRICE, MAX_QTY, SYMBOL, Side, Trade
 from trading_app.publisher import TradePublisher
 
+# Shorter waits are skipped: the kernel would wake the thread later than that.
+_SHORTEST_WAIT = 0.001
+_MOST_AT_ONCE = 1000
+
 
 class Order(NamedTuple):
     """An order of ``qty`` units at ``price`` per unit, due ``at`` seconds after the start of the flow."""
@@ -126,9 +130,23 @@ def at_speed(rows: Sequence[TradeRow], speed: float) -> Iterator[Order]:
 
 def play(publisher: TradePublisher, orders: Iterable[Order], stop: threading.Event) -> Iterator[Trade]:
     """Publish each order when it is due, and yield the trade. Ends with the orders, or once ``stop`` is set."""
+    for due in when_due(orders, stop):
+        for order in due:
+            if stop.is_set():
+                return
+            yield publisher.publish(order.side, order.qty, symbol=order.symbol, price=order.price)
+
+
+def when_due(orders: Iterable[Order], stop: threading.Event) -> Iterator[list[Order]]:
+    """Yield orders in groups as they become due, until there are no more or ``stop`` is set."""
     start = time.monotonic()
+    due: list[Order] = []
     for order in orders:
         delay = start + order.at - time.monotonic()
-        if stop.wait(delay) if delay > 0 else stop.is_set():
+        if (delay > _SHORTEST_WAIT or len(due) >= _MOST_AT_ONCE) and due:
+            yield due
+            due = []
+        if stop.wait(delay) if delay > _SHORTEST_WAIT else stop.is_set():
             return
-        yield publisher.publish(order.side, order.qty, symbol=order.symbol, price=order.price)
+        due.append(order)
+    yield due

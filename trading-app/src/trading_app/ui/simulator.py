@@ -3,13 +3,13 @@
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
-from trading_app.orders import Order, simulate
+from trading_app.orders import Order, simulate, when_due
 from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
 
@@ -17,8 +17,6 @@ _WINDOW = 1.0
 # Longer than two windows of a flow of one trade a second.
 _PAUSE = 2.5
 _SAMPLES = 1000
-# Shorter waits are skipped: the kernel would wake the thread later than that.
-_SHORTEST_WAIT = 0.001
 
 
 class FlowSettings(Struct, frozen=True):
@@ -137,7 +135,7 @@ class Simulator:
         self.problem = ""
         publish, clock = self._publisher.publish, time.perf_counter
         try:
-            for due in _when_due(orders, stop):
+            for due in when_due(orders, stop):
                 times = []
                 for order in due:
                     began = clock()
@@ -146,18 +144,3 @@ class Simulator:
                 self._meter.add(times)
         except (OutboxError, RuntimeError) as error:
             self.problem = str(error)
-
-
-def _when_due(orders: Iterable[Order], stop: threading.Event) -> Iterator[list[Order]]:
-    """Yield orders in groups as they become due, until there are no more or ``stop`` is set."""
-    start = time.monotonic()
-    due: list[Order] = []
-    for order in orders:
-        delay = start + order.at - time.monotonic()
-        if (delay > _SHORTEST_WAIT or len(due) >= _SAMPLES) and due:
-            yield due
-            due = []
-        if stop.wait(delay) if delay > _SHORTEST_WAIT else stop.is_set():
-            return
-        due.append(order)
-    yield due
