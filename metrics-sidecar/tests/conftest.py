@@ -52,6 +52,8 @@ def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
 
     for module in server, reloader:
         monkeypatch.setattr(module, "run", lambda *_: None)
+    # The log of this process is pytest's.
+    monkeypatch.setattr(server, "configure_logging", lambda: None)
     return run_main
 
 

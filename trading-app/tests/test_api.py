@@ -129,6 +129,20 @@ def test_a_trade_that_cannot_be_stored_is_refused_with_the_reason(tmp_path: Path
     assert json.loads(body)["detail"].startswith(f"{tmp_path}/api: File too large. ")
 
 
+@pytest.mark.parametrize("arguments", [(), ("--reload",)], ids=["", "reload"])
+def test_the_publishers_warnings_are_logged_with_their_level(arguments: tuple[str, ...]) -> None:
+    port = free_port()
+    settings = {**FakeSidecar().environ, "PORT": str(port)}
+    command = program("api", *arguments)
+    with subprocess.Popen(command, env=environ(**settings), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert eventually(lambda: request(f"http://127.0.0.1:{port}/trade/buy", b"{}", **JSON)[0] == 202, 60)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        _, logged = process.communicate(timeout=30)
+    assert "WARNING:  closed with 1 trades that the sidecar has not committed; they are lost\n" in logged
+
+
 def test_the_schema_names_the_bodies_and_the_answers(api: str) -> None:
     operation = json.loads(request(f"{api}/openapi.json")[2])["paths"]["/trade/{side}"]["post"]
     assert set(operation["requestBody"]["content"]) == {

@@ -29,7 +29,6 @@ _METRICS_CONTENT = {media: {"schema": {"type": "string"}} for media in ("text/pl
 _FAILING: dict[int | str, dict[str, Any]] = {
     503: {"description": "Messages are not being received or not being committed"}
 }
-LOG_FORMAT = "%(levelname)s:     %(message)s"
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,6 @@ def create_app_from_environ() -> FastAPI:
 
 def reloaded_app() -> FastAPI:
     """Build the app in a process started by hot reload. An invalid setting ends it; saving a source file retries."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     with one_line_errors():
         return create_app_from_environ()
 
@@ -134,7 +132,7 @@ def main() -> None:
     )
     parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    server.configure_logging()
     with one_line_errors():
         settings = Settings.from_environ()
         require_free(settings.host, settings.port)

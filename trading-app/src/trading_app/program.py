@@ -32,6 +32,7 @@ class Program:
         parser = argparse.ArgumentParser(prog=self.name, description=self.description)
         parser.add_argument("--reload", action="store_true", help="restart when a source file changes")
         arguments = parser.parse_args()
+        server.configure_logging()
         try:
             settings = Settings.from_environ(port=self.port)
             require_free(settings.host, settings.port)

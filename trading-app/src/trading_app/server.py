@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn, with limits on what a single client can cost."""
 
 import asyncio
-import logging
+import logging.config
 import resource
 import socket
 import sys
@@ -136,14 +136,27 @@ class RateLimit(logging.Filter):
 
 
 def _log_config() -> dict[str, Any]:
-    """uvicorn's logging configuration, extended to asyncio and rate-limited."""
+    """uvicorn's logging configuration, extended to asyncio and this program; what strangers cause is rate-limited."""
     handlers = LOGGING_CONFIG["handlers"]
     return {
         **LOGGING_CONFIG,
         "filters": {"rate_limit": {"()": RateLimit}},
-        "handlers": {**handlers, "default": {**handlers["default"], "filters": ["rate_limit"]}},
-        "loggers": {**LOGGING_CONFIG["loggers"], "asyncio": {"handlers": ["default"], "propagate": False}},
+        "handlers": {
+            **handlers,
+            "default": {**handlers["default"], "filters": ["rate_limit"]},
+            "program": handlers["default"],
+        },
+        "loggers": {
+            **LOGGING_CONFIG["loggers"],
+            "asyncio": {"handlers": ["default"], "propagate": False},
+            __package__: {"handlers": ["program"], "level": "INFO", "propagate": False},
+        },
     }
+
+
+def configure_logging() -> None:
+    """Log the messages of this program as uvicorn logs its own, from now on and not only once it serves."""
+    logging.config.dictConfig(_log_config())
 
 
 def listen(
