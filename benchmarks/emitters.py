@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from harness.chaos import Sidecar
-from harness.stack import eventually, free_port
+from harness.ports import free_port
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
 
 from benchmarks.programs import Child, NotInstalled, RestartingSidecar, answers, running
 from trading_app.messages import Trade, encode

@@ -8,7 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.stack import Honcho, Workspace, eventually, find_tool
+from harness.tools import find_tool
+from harness.waiting import eventually
+from harness.workspace import Honcho, Workspace
 from playwright.sync_api import sync_playwright
 
 SETTLE = 8.0
@@ -43,8 +45,7 @@ def main() -> None:
         sys.exit("benchmarks.page: chromium is not installed: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         workspace = Workspace(Path(folder))
-        sidecar, ui = Honcho(workspace, "sidecar"), Honcho(workspace, "ui")
-        try:
+        with Honcho(workspace, "sidecar") as sidecar, Honcho(workspace, "ui") as ui:
             assert eventually(workspace.page_is_up, 90)
             assert eventually(workspace.sidecar_is_up)
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -53,9 +54,6 @@ def main() -> None:
                     browser.new_context().new_page().goto(workspace.page)
                 report(tabs, ui, sidecar)
             browser.close()
-        finally:
-            ui.end()
-            sidecar.end()
 
 
 if __name__ == "__main__":

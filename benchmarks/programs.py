@@ -11,8 +11,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
-from harness.chaos import Sidecar
-from harness.stack import eventually
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
 
 HERE = Path(__file__).parent
 
@@ -168,4 +168,4 @@ def running[Program: Sidecar](program: Program) -> Iterator[Program]:
         assert eventually(program.is_up), f"the sidecar at {program.url} does not start"
         yield program
     finally:
-        program.close()
+        program.end()

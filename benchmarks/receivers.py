@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from harness.chaos import Sidecar
-from harness.stack import eventually, free_port, make_keys
+from harness.ports import free_port
+from harness.sidecar import Sidecar
+from harness.tools import make_keys
+from harness.waiting import eventually
 
 from benchmarks.programs import HERE, Child, NotInstalled, Scraper, answers, running
 

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from harness.chaos import Sidecar
-from harness.stack import eventually
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
 
 from benchmarks.plan import Plan
 from benchmarks.programs import Child, Peak, running, status, total

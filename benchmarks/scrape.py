@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import zmq
-from harness.chaos import Sidecar
-from harness.stack import eventually
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
 
 from benchmarks.plan import Plan
 from benchmarks.programs import Scraper, running, status, total

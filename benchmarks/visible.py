@@ -6,7 +6,7 @@ from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
 
-from harness.chaos import Sidecar
+from harness.sidecar import Sidecar
 
 from benchmarks.plan import FULL, Plan
 from benchmarks.programs import Child, Scraper, running

@@ -1,11 +1,14 @@
-"""A real browser."""
+"""A real browser, its console, and axe, which finds barriers in a page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, WebError, sync_playwright
 
-from harness.stack import tool
+from harness.tools import tool
+from harness.waiting import eventually
 
 
 @contextmanager
@@ -31,3 +34,49 @@ def new_context(browser: Browser) -> Iterator[BrowserContext]:
     for page in context.pages:
         page.goto("about:blank")
     context.close()
+
+
+@contextmanager
+def silent(context: BrowserContext) -> Iterator[None]:
+    """Fail on warnings and errors in the consoles of the pages."""
+    logged: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in {"warning", "error"} and "net::ERR_" not in message.text:
+            logged.append(message.text)
+
+    def note_error(error: WebError) -> None:
+        logged.append(str(error.error))
+
+    context.on("console", note)
+    context.on("weberror", note_error)
+    try:
+        yield
+    finally:
+        context.remove_listener("console", note)
+        context.remove_listener("weberror", note_error)
+    assert logged == []
+
+
+def require_no_violations(page: Page) -> None:
+    violations: list[dict[str, Any]] = []
+
+    def has_none() -> bool:
+        # A Promise has no time limit of its own in Playwright.
+        violations[:] = page.evaluate(
+            """() => Promise.race([
+                axe.run().then(results => results.violations),
+                new Promise((_, reject) => setTimeout(() => reject(new Error('axe takes over 60 s')), 60_000)),
+            ])"""
+        )
+        return not violations
+
+    page.evaluate(f"() => {{ {Axe().axe_script} }}")
+    # Colours fade for a moment after a change.
+    assert eventually(has_none), violations
+
+
+def require_no_violations_in_light_and_dark(page: Page) -> None:
+    for scheme in "light", "dark":
+        page.emulate_media(color_scheme=scheme)
+        require_no_violations(page)

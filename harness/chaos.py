@@ -23,7 +23,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.chaos_publisher import RECORD, Task, orders
-from harness.stack import ROOT, Prometheus, eventually, find_tool, free_port, get, make_keys
+from harness.databases import Prometheus
+from harness.ports import free_port
+from harness.program import Program
+from harness.sidecar import Sidecar
+from harness.tools import ROOT, find_tool, make_keys
+from harness.waiting import eventually
 from trading_app.publisher import TradePublisher
 from trading_app.recovery import read_segments
 
@@ -63,97 +68,6 @@ class Verdict:
             self.problems.append(f"{what} is {actual}, not {expected}")
 
 
-class Program:
-    """A process and its children. It can be started, signalled and ended any number of times."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(), env={**os.environ, **self.environ()}, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def command(self) -> list[str]:
-        raise NotImplementedError
-
-    def environ(self) -> dict[str, str]:
-        return {}
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def send(self, number: signal.Signals) -> None:
-        if self._process and self.runs:
-            os.killpg(self._process.pid, number)
-
-    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        self.send(number)
-        if self._process:
-            self._process.wait(30)
-
-    def close(self) -> None:
-        self.end()
-
-    def finish(self, timeout: float) -> int | None:
-        """Wait until it ends by itself, and return its exit status; None if it does not end in time."""
-        assert self._process
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout)
-        return None
-
-
-class Sidecar(Program):
-    """The real sidecar, with its own state file and ports."""
-
-    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
-        super().__init__(folder / "sidecar.log")
-        self._arguments = arguments
-        self._environ = {
-            "HOST": "127.0.0.1",
-            "PORT": str(free_port()),
-            "SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}",
-            "SIDECAR_STATE": str(folder / "sidecar.sqlite3"),
-            **environ,
-        }
-        self.address = self._environ["SIDECAR_ZMQ_BIND"]
-        self.url = f"http://127.0.0.1:{self._environ['PORT']}"
-
-    def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("metrics-sidecar")), *self._arguments]
-
-    def environ(self) -> dict[str, str]:
-        return self._environ
-
-    def is_up(self) -> bool:
-        return "ok" in get(f"{self.url}/health")
-
-    def keep_up(self) -> None:
-        """Wait until it answers; start it again when it ends before that, as a supervisor does."""
-
-        def is_up() -> bool:
-            if not self.runs:
-                self.start()
-            return self.is_up()
-
-        eventually(is_up)
-
-    def next_seq(self, session: str) -> int:
-        return int(json.loads(get(f"{self.url}/sessions/{session}"))["next_seq"])
-
-    def samples(self) -> dict[str, float]:
-        lines = get(f"{self.url}/metrics").splitlines()
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
-
-
 class Publisher(Program):
     """A process that publishes its share of the trades. Started again, it publishes the rest."""
 
@@ -168,17 +82,31 @@ class Publisher(Program):
         outbox = task.pop("outboxes", folder) / f"outbox-{number}"
         self._task = Task(sidecar.address, sidecar.url, str(outbox), str(self.records), "", share, rate, **task)
 
-    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it, and record the highest sequence number of each session that its outbox still has."""
-        super().end(number)
+    def start(self) -> None:
+        self._starts += 1
+        super().start()
+
+    def end(self) -> None:
+        """Kill it, and record the highest sequence number of each session that its outbox still has."""
+        super().end()
         self.record_kept()
 
     def record_kept(self) -> None:
         for path in sorted(Path(self._task.outbox).glob("*.journal")):
             self.kept |= {segment.session: segment.next_seq - 1 for segment in read_segments(path)}
 
+    def finish(self) -> int | None:
+        """Wait until it is done, and return its exit status; None if that takes more than two minutes."""
+        try:
+            # It may kill itself.
+            while (status := self.wait(120)) == -signal.SIGKILL:
+                self.record_kept()
+                self.start()
+        except subprocess.TimeoutExpired:
+            return None
+        return status
+
     def command(self) -> list[str]:
-        self._starts += 1
         published = sum(count for _, _, count in read_records(self.records))
         task = replace(self._task, seed=f"{self._number}/{self._starts}", count=max(0, self._share - published))
         return [sys.executable, str(Path(__file__).with_name("chaos_publisher.py")), json.dumps(asdict(task))]
@@ -229,16 +157,18 @@ class Arena:
         """Wait until the publishers are done, and compare what they published with what the sidecar counted."""
         verdict = Verdict()
         for number, publisher in enumerate(self.publishers):
-            # Some publishers kill themselves.
-            while (ended := publisher.finish(timeout=120)) == -signal.SIGKILL:
-                publisher.record_kept()
-                publisher.start()
-            if ended != 0:
+            if (status := publisher.finish()) != 0:
+                sidecar = "answers" if self.sidecar.is_up() else "does not answer"
                 verdict.problems.append(
-                    f"publisher {number} did not get everything committed: its exit status is {ended}, "
-                    f"the sidecar {'answers' if self.sidecar.is_up() else 'does not answer'}"
+                    f"publisher {number} did not get everything committed: "
+                    f"its exit status is {status}, the sidecar {sidecar}"
                 )
                 return verdict
+        self.compare(verdict)
+        return verdict
+
+    def compare(self, verdict: Verdict) -> None:
+        """Compare the published trades with the sidecar's cursors and totals."""
         trades, volume = {"buy": 0, "sell": 0}, {"buy": 0.0, "sell": 0.0}
         for publisher in self.publishers:
             for session, seed, returned in read_records(publisher.records):
@@ -257,7 +187,6 @@ class Arena:
         verdict.expect("trades_lost_total", samples["trades_lost_total"], 0)
         verdict.published = sum(trades.values())
         self.plan.say(f"  {verdict.published:,} trades published in {self.sessions} sessions, {volume} units")
-        return verdict
 
     @property
     def sessions(self) -> int:
@@ -301,7 +230,7 @@ def fleet(folder: Path, plan: Plan) -> Verdict:
     share = replace(plan, trades=plan.trades // SIDECARS)
     arenas = []
     for number in range(SIDECARS):
-        (own := folder / f"sidecar-{number}").mkdir()
+        own = folder / f"sidecar-{number}"
         arenas.append(Arena(own, share, Sidecar(own), publishers=2))
     targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
     verdict = Verdict()
@@ -345,7 +274,7 @@ def close_port(folder: Path, plan: Plan) -> Verdict:
     with Arena(folder, plan, Sidecar(folder)) as arena:
 
         def stop_for_a_while() -> None:
-            arena.sidecar.end(signal.SIGTERM)
+            arena.sidecar.stop()
             time.sleep(arena.rng.uniform(0, 3))
             arena.sidecar.start()
 
@@ -445,7 +374,7 @@ def overflow(folder: Path, plan: Plan) -> Verdict:
     sidecar = Sidecar(folder)
     capacity = plan.trades // 3
     with (
-        contextlib.closing(sidecar),
+        sidecar,
         TradePublisher(sidecar.address, sidecar_url=sidecar.url, capacity=capacity) as publisher,
     ):
         publish(publisher, plan.trades)
@@ -466,7 +395,7 @@ def amnesia(folder: Path, plan: Plan) -> Verdict:
     sidecar = Sidecar(folder)
     half = plan.trades // 2
     with (
-        contextlib.closing(sidecar),
+        sidecar,
         TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=folder / "outbox") as publisher,
     ):
         sidecar.start()

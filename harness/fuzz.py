@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.fuzz_rules import LINE
-from harness.stack import ROOT
+from harness.tools import ROOT
 
 MAX_BYTES = 4096
 ODD_VALUES = [

@@ -3,40 +3,34 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.stack import eventually, free_port, get
+from harness.ports import free_port
+from harness.program import Program
+from harness.waiting import eventually, get
 
 # The programs that the images run by default.
 PROGRAMS = {"trading-telemetry/metrics-sidecar": "metrics-sidecar", "trading-telemetry/trading-app": "trading-app"}
 
 
-class Container:
+class Container(Program):
     """One container: a process with its environment, its volumes, a read-only root and no capabilities."""
 
     def __init__(self, spec: dict[str, Any], pod: "Pod") -> None:
         self.name: str = spec["name"]
+        super().__init__(pod.folder / f"{self.name}.log")
         self._spec = spec
         self._pod = pod
-        self._log = pod.folder / f"{self.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.folder = Path("/")
+        self.environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.environ |= {entry["name"]: pod.translate(entry["value"]) for entry in spec["env"]}
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         program = self._spec.get("command", [PROGRAMS[self._spec["image"].partition(":")[0]]])
-        environ = {entry["name"]: self._pod.translate(entry["value"]) for entry in self._spec["env"]}
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._restrictions(), *program],
-                cwd="/",
-                env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        return [*self._restrictions(), *program]
 
     def _restrictions(self) -> list[str]:
         """The restrictions of the security context that root can apply to a process."""
@@ -55,22 +49,6 @@ class Container:
         kind = "httpGet" if "httpGet" in asked else "tcpSocket"
         url = f"http://127.0.0.1:{self._pod.port(asked[kind]['port'])}"
         return bool(get(url + asked[kind].get("path", "/openapi.json")))
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process
-        os.killpg(self._process.pid, number)
-
-    def wait(self, timeout: float) -> int:
-        assert self._process
-        return self._process.wait(timeout)
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
 
 
 class Pod:
@@ -139,6 +117,4 @@ class Pod:
 
     def kill(self) -> None:
         for container in (*self.applications, *self.sidecars):
-            if container.runs:
-                container.send(signal.SIGKILL)
-                container.wait(30)
+            container.end()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from prometheus_client import start_http_server
 
-from harness.chaos import Sidecar
-from harness.stack import Prometheus
+from harness.databases import Prometheus
+from harness.sidecar import Sidecar
 from trading_app.metrics import process_registry
 from trading_app.publisher import TradePublisher
 

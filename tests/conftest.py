@@ -1,12 +1,17 @@
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from harness.browser import chromium, new_context
-from harness.chaos import Sidecar
-from harness.stack import Honcho, Prometheus, Workspace, eventually
+from harness.databases import Prometheus
+from harness.page import open_page
+from harness.pictures import Pictures
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
+from harness.workspace import Honcho, Workspace
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 # The time of one example depends on the machine, not on the code.
@@ -26,33 +31,28 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     """A running sidecar."""
-    running = Sidecar(tmp_path)
-    running.start()
-    assert eventually(running.is_up)
-    yield running
-    running.close()
+    with Sidecar(tmp_path) as running:
+        running.start()
+        assert eventually(running.is_up)
+        yield running
 
 
 @pytest.fixture
 def honcho(workspace: Workspace) -> Iterator[Callable[..., Honcho]]:
     """Runs ``honcho start``, for all programs or the named ones. Options are those of `Honcho`."""
-    started: list[Honcho] = []
+    with ExitStack() as started:
 
-    def start(*programs: str, **options: Any) -> Honcho:
-        started.append(Honcho(workspace, *programs, **options))
-        return started[-1]
+        def start(*programs: str, **options: Any) -> Honcho:
+            return started.enter_context(Honcho(workspace, *programs, **options))
 
-    yield start
-    for running in started:
-        running.end()
+        yield start
 
 
 @pytest.fixture
 def prometheus(workspace: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
     target = f"127.0.0.1:{workspace.sidecar_port}"
-    server = Prometheus(tmp_path / "prometheus", target, workspace.prometheus_port)
-    yield server
-    server.end()
+    with Prometheus(tmp_path / "prometheus", target, workspace.prometheus_port) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -73,13 +73,9 @@ def browser_context(browser: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(browser_context: BrowserContext, workspace: Workspace) -> Callable[[], Page]:
     """Opens the workspace's page in the browser as soon as it is served."""
+    return lambda: open_page(browser_context.new_page(), workspace)
 
-    def open_page() -> Page:
-        assert eventually(workspace.page_is_up, 90)
-        opened = browser_context.new_page()
-        opened.goto(workspace.page)
-        # The page draws the order flow last. The first page of a server waits for imports.
-        opened.get_by_role("button", name="Burst").wait_for(timeout=60_000)
-        return opened
 
-    return open_page
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    return Pictures(tmp_path)

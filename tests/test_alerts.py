@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from typing import Any
 import pytest
 import yaml
 import zmq
-from harness.chaos import Sidecar
+from harness.databases import Prometheus
+from harness.ports import free_port
 from harness.publishing import Publishing, reconcile_seconds
-from harness.stack import ROOT, Prometheus, eventually, free_port, get, tool
+from harness.sidecar import Sidecar
+from harness.tools import ROOT, tool
+from harness.waiting import eventually, get
 
 PROMETHEUS = ROOT / "infra/prometheus"
 RULES = [
@@ -64,38 +68,30 @@ class Traffic:
         self._socket.close(linger=0)
 
 
-class Watched:
+class Watched(ExitStack):
     """Two sidecars, traffic to the first, a publisher to one that never starts, and the Prometheus."""
 
     def __init__(self, folder: Path, sidecar: Sidecar) -> None:
+        super().__init__()
         self.sidecar = sidecar
-        (folder / "other").mkdir()
-        self.other = Sidecar(folder / "other")
+        self.other = self.enter_context(Sidecar(folder / "other"))
         self.other.start()
-        self.traffic = Traffic(self.sidecar.address)
-        (folder / "never").mkdir()
-        self.publishing = Publishing(Sidecar(folder / "never"))
+        self.traffic = self.enter_context(closing(Traffic(sidecar.address)))
+        self.publishing = self.enter_context(closing(Publishing(Sidecar(folder / "never"))))
         self.folder = folder / "prometheus"
-        self.prometheus = Prometheus(self.folder, self.sidecar.url.removeprefix("http://"), free_port())
+        self.prometheus = self.enter_context(Prometheus(self.folder, sidecar.url.removeprefix("http://"), free_port()))
         self.prometheus.set_targets("metrics-sidecar", self.other.url.removeprefix("http://"))
 
     def is_due(self, alert: str) -> bool:
         """Whether the alert's condition holds, for however short a time yet."""
         return bool(self.prometheus.query(f'ALERTS{{alertname="{alert}"}}'))
 
-    def end(self) -> None:
-        self.traffic.close()
-        self.publishing.close()
-        self.prometheus.end()
-        self.other.close()
-
 
 @pytest.fixture
 def watched(tmp_path: Path, sidecar: Sidecar) -> Iterator[Watched]:
-    running = Watched(tmp_path, sidecar)
-    assert eventually(lambda: running.prometheus.value('sum(up{job="metrics-sidecar"})') == 2)
-    yield running
-    running.end()
+    with Watched(tmp_path, sidecar) as running:
+        assert eventually(lambda: running.prometheus.value('sum(up{job="metrics-sidecar"})') == 2)
+        yield running
 
 
 def restart_three_times(watched: Watched) -> None:
@@ -169,17 +165,18 @@ def forgetful(tmp_path: Path) -> Sidecar:
     wrong = f"{right}        if {tenth}:\n            counted.pop()\n"
     assert ledger.read_text().count(right) == 1
     ledger.write_text(ledger.read_text().replace(right, wrong))
-    (tmp_path / "forgetful").mkdir()
     return Sidecar(tmp_path / "forgetful", PYTHONPATH=str(sources))
 
 
 def test_a_trade_that_is_committed_but_not_counted_is_missed(tmp_path: Path, forgetful: Sidecar) -> None:
     """While the sidecar is away it waits. Once the window has passed, nothing is missing any more."""
     forgetful.start()
-    publishing = Publishing(forgetful)
-    prometheus = Prometheus(tmp_path / "prometheus", forgetful.url.removeprefix("http://"), free_port())
-    missing = partial(prometheus.value, "fleet:trades_missing:increase5m")
-    try:
+    with (
+        forgetful,
+        closing(Publishing(forgetful)) as publishing,
+        Prometheus(tmp_path / "prometheus", forgetful.url.removeprefix("http://"), free_port()) as prometheus,
+    ):
+        missing = partial(prometheus.value, "fleet:trades_missing:increase5m")
         prometheus.set_targets("trading-app", publishing.instance)
         assert eventually(lambda: prometheus.value("sum(up)") == 3)
         reconcile_seconds(prometheus, tmp_path / "prometheus")
@@ -199,10 +196,6 @@ def test_a_trade_that_is_committed_but_not_counted_is_missed(tmp_path: Path, for
         assert publishing.publisher.flush()
         assert eventually(lambda: prometheus.value("instance:publisher_trades:committed offset 5s") == 49)
         assert missing() == 0
-    finally:
-        prometheus.end()
-        publishing.close()
-        forgetful.close()
 
 
 def test_the_rules_fire_and_stay_silent() -> None:

@@ -10,7 +10,7 @@ from benchmarks import imports, publish, receive, recover, report, scrape, visib
 from benchmarks.__main__ import measurements, select
 from benchmarks.emitters import EMITTERS
 from benchmarks.plan import QUICK
-from harness.stack import ROOT
+from harness.tools import ROOT
 
 # One measurement of each kind, and each peer; the names of the rows in which they appear, with the number of tables.
 MEASURED = {

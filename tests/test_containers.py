@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from harness.stack import ROOT, Workspace, eventually, free_port, get, tool
+from harness.ports import free_port
+from harness.tools import ROOT, tool
+from harness.waiting import eventually, get
+from harness.workspace import Workspace
 
 STACK = "infra/docker-compose.yml"
 PROGRAMS = "infra/docker-compose.programs.yml"

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from harness.stack import ROOT
+from harness.tools import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator

@@ -5,12 +5,16 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import zmq
-from harness.chaos import Sidecar
-from harness.stack import Prometheus, eventually, free_port, unavailable
+from harness.databases import Prometheus
+from harness.ports import free_port
+from harness.sidecar import Sidecar
+from harness.tools import unavailable
+from harness.waiting import eventually
 
 from metrics_sidecar.state_format import seal
 
@@ -21,19 +25,17 @@ MINUTE, DAY = 60.0, 86_400.0
 @pytest.fixture
 def scrape(tmp_path: Path, sidecar: Sidecar) -> Iterator[Callable[[], Prometheus]]:
     """Starts a new Prometheus that scrapes the sidecar."""
-    started: list[Prometheus] = []
+    with ExitStack() as started:
 
-    def start() -> Prometheus:
-        prometheus = Prometheus(tmp_path / "prometheus", sidecar.url.removeprefix("http://"), free_port())
-        started.append(prometheus)
-        assert eventually(lambda: prometheus.value('up{job="metrics-sidecar"}') == 1)
-        if prometheus.major < 3:
-            unavailable("Prometheus 2 does not read created timestamps: bin/setup --test unpacks a Prometheus 3")
-        return prometheus
+        def start() -> Prometheus:
+            target = sidecar.url.removeprefix("http://")
+            prometheus = started.enter_context(Prometheus(tmp_path / "prometheus", target, free_port()))
+            assert eventually(lambda: prometheus.value('up{job="metrics-sidecar"}') == 1)
+            if prometheus.major < 3:
+                unavailable("Prometheus 2 does not read created timestamps: bin/setup --test unpacks a Prometheus 3")
+            return prometheus
 
-    yield start
-    for prometheus in started:
-        prometheus.end()
+        yield start
 
 
 def count(sidecar: Sidecar, trades: int) -> None:
@@ -100,14 +102,14 @@ def test_a_restored_older_state_file_is_a_reset(
 ) -> None:
     """Its created timestamps are the same; the totals are lower."""
     count(sidecar, 10)
-    sidecar.end(signal.SIGTERM)
+    sidecar.stop()
     shutil.copy(tmp_path / "sidecar.sqlite3", tmp_path / "backup")
     sidecar.start()
     assert eventually(sidecar.is_up)
     count(sidecar, 20)
     prometheus = scrape()
     assert eventually(lambda: prometheus.value(BUYS) == 30)
-    sidecar.end(signal.SIGTERM)
+    sidecar.stop()
     shutil.copy(tmp_path / "backup", tmp_path / "sidecar.sqlite3")
     sidecar.start()
     assert eventually(lambda: prometheus.value(BUYS) == 10)
@@ -119,7 +121,7 @@ def test_a_new_prometheus_does_not_count_old_totals_as_an_increase(
     sidecar: Sidecar, scrape: Callable[[], Prometheus], tmp_path: Path, age: float
 ) -> None:
     count(sidecar, 1000)
-    sidecar.end(signal.SIGTERM)
+    sidecar.stop()
     with sqlite3.connect(tmp_path / "sidecar.sqlite3") as database:
         database.execute("UPDATE series SET created = created - ?", (age,))
         seal(database)

@@ -9,7 +9,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from harness.browser import new_context
-from harness.stack import Honcho, Workspace, eventually, get
+from harness.waiting import eventually, get
+from harness.workspace import Honcho, Workspace
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 type Visit = Callable[[str], Page]
@@ -21,12 +22,11 @@ SITES = ["127.0.0.1", "localhost", "elsewhere.example"]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    running = Honcho(workspace)
-    assert eventually(workspace.sidecar_is_up), running.output
-    assert eventually(workspace.page_is_up), running.output
-    assert eventually(workspace.api_is_up), running.output
-    yield workspace
-    running.end()
+    with Honcho(workspace) as running:
+        assert eventually(workspace.sidecar_is_up), running.output
+        assert eventually(workspace.page_is_up), running.output
+        assert eventually(workspace.api_is_up), running.output
+        yield workspace
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_page_and_api_forbid_all_framing(stack: Workspace) -> None:
 def test_a_link_on_another_site_opens_the_page(stack: Workspace, other_port: int, visit: Visit) -> None:
     page = visit(f"http://elsewhere.example:{other_port}/")
     page.evaluate("url => { location.href = url }", stack.page)
-    expect(page.get_by_role("button", name="Buy")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("button", name="Buy")).to_be_visible()
 
 
 def test_a_form_on_the_page_trades_and_returns_to_the_page(stack: Workspace, visit: Visit) -> None:

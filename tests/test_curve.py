@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 import zmq
-from harness.chaos import Sidecar
-from harness.stack import eventually, free_port, get, make_keys
+from harness.ports import free_port
+from harness.sidecar import Sidecar
+from harness.tools import make_keys
+from harness.waiting import eventually, get
 
 from trading_app.publisher import TradePublisher
 
@@ -24,11 +25,10 @@ def keys(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sidecar(tmp_path: Path, keys: Path) -> Iterator[Sidecar]:
-    running = Sidecar(tmp_path, SIDECAR_CURVE=str(keys / "server"))
-    running.start()
-    assert eventually(running.is_up)
-    yield running
-    running.close()
+    with Sidecar(tmp_path, SIDECAR_CURVE=str(keys / "server")) as running:
+        running.start()
+        assert eventually(running.is_up)
+        yield running
 
 
 def bought(sidecar: Sidecar) -> float:
@@ -166,8 +166,8 @@ def test_a_publisher_recovers_after_the_sidecar_has_required_keys_for_a_while(si
 
 
 def restart(sidecar: Sidecar, **environ: str) -> None:
-    sidecar.end(signal.SIGTERM)
-    sidecar.environ().update(environ)
+    sidecar.stop()
+    sidecar.environ |= environ
     sidecar.start()
     assert eventually(sidecar.is_up)
 

@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -16,10 +17,13 @@ from typing import Any
 import pytest
 import yaml
 import zmq
-from harness.chaos import Sidecar
+from harness.databases import Prometheus
 from harness.grafana import Ambiguous, Json, Series, View
+from harness.ports import free_port
 from harness.publishing import Publishing, reconcile_seconds
-from harness.stack import ROOT, Prometheus, eventually, free_port
+from harness.sidecar import Sidecar
+from harness.tools import ROOT
+from harness.waiting import eventually
 
 PROMETHEUS = ROOT / "infra/prometheus"
 GRAFANA = ROOT / "infra/grafana"
@@ -140,27 +144,24 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    sidecars = [Sidecar(tmp_path_factory.mktemp("sidecar")) for _ in range(2)]
-    for sidecar in sidecars:
-        sidecar.start()
-    assert all(eventually(sidecar.is_up) for sidecar in sidecars)
-    instances = [sidecar.url.removeprefix("http://") for sidecar in sidecars]
-    folder = tmp_path_factory.mktemp("prometheus") / "it"
-    prometheus = Prometheus(folder, instances[0], free_port())
-    prometheus.set_targets("metrics-sidecar", instances[1])
-    feeders = [Feeder(sidecar, instance) for sidecar, instance in zip(sidecars, instances, strict=True)]
-    publishing = Publishing(sidecars[0])
-    prometheus.set_targets("trading-app", publishing.instance)
-    try:
+    folder = tmp_path_factory.mktemp("world")
+    with ExitStack() as started:
+        sidecars = [started.enter_context(Sidecar(folder / f"sidecar-{number}")) for number in range(2)]
+        for sidecar in sidecars:
+            sidecar.start()
+        assert all(eventually(sidecar.is_up) for sidecar in sidecars)
+        instances = [sidecar.url.removeprefix("http://") for sidecar in sidecars]
+        feeders = [
+            started.enter_context(closing(Feeder(sidecar, instance)))
+            for sidecar, instance in zip(sidecars, instances, strict=True)
+        ]
+        publishing = started.enter_context(closing(Publishing(sidecars[0])))
+        prometheus = started.enter_context(Prometheus(folder / "prometheus", instances[0], free_port()))
+        prometheus.set_targets("metrics-sidecar", instances[1])
+        prometheus.set_targets("trading-app", publishing.instance)
         assert eventually(lambda: prometheus.value('sum(up{job="metrics-sidecar"})') == 2)
-        reconcile_seconds(prometheus, folder)
+        reconcile_seconds(prometheus, folder / "prometheus")
         yield _with_traffic(prometheus, feeders, publishing)
-    finally:
-        publishing.close()
-        prometheus.end()
-        for feeder in feeders:
-            feeder.close()
-            feeder.sidecar.close()
 
 
 def _with_traffic(prometheus: Prometheus, feeders: list[Feeder], publishing: Publishing) -> World:

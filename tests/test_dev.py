@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.stack import ROOT, Honcho, Workspace, eventually, get, is_gone, tool
+from harness.program import is_gone
+from harness.tools import ROOT, tool
+from harness.waiting import eventually, get
+from harness.workspace import Honcho, Workspace
 
 type Start = Callable[..., Honcho]
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from harness.stack import Honcho, Workspace, eventually
+from harness.waiting import eventually
+from harness.workspace import Honcho, Workspace
 from playwright.sync_api import BrowserContext, Route, expect
 
 type Start = Callable[..., Honcho]
@@ -25,5 +26,5 @@ def test_the_api_documentation_needs_no_network(
     browser_context.route("**/*", only_here)
     page = browser_context.new_page()
     page.goto(f"{workspace.api}/docs")
-    expect(page.get_by_text("/trade/{side}")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("/trade/{side}")).to_be_visible()
     assert blocked == []

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.stack import ROOT, Workspace, tool
+from harness.tools import ROOT, tool
+from harness.workspace import Workspace
 from honcho.environ import parse
 
 CONTAINER = ROOT / ".devcontainer"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from harness import fuzz, fuzz_rules
-from harness.stack import ROOT
+from harness.tools import ROOT
 
 from metrics_sidecar.messages import GapFill, Message, Rejected, Trade, decode
 

@@ -3,12 +3,14 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 import zmq
-from harness.chaos import Sidecar
-from harness.stack import eventually
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
 
 from trading_app import TradePublisher
 
@@ -18,19 +20,16 @@ type Start = Callable[[], Sidecar]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts sidecars, each in its own folder."""
-    sidecars: list[Sidecar] = []
+    numbers = count()
+    with ExitStack() as started:
 
-    def start_one() -> Sidecar:
-        folder = tmp_path / str(len(sidecars))
-        folder.mkdir()
-        sidecars.append(Sidecar(folder))
-        sidecars[-1].start()
-        assert eventually(sidecars[-1].is_up)
-        return sidecars[-1]
+        def start_one() -> Sidecar:
+            sidecar = started.enter_context(Sidecar(tmp_path / str(next(numbers))))
+            sidecar.start()
+            assert eventually(sidecar.is_up)
+            return sidecar
 
-    yield start_one
-    for sidecar in sidecars:
-        sidecar.close()
+        yield start_one
 
 
 def counted(sidecar: Sidecar) -> float:

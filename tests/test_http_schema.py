@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.stack import Honcho, Workspace, eventually
+from harness.waiting import eventually
+from harness.workspace import Honcho, Workspace
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    running = Honcho(workspace, "sidecar", "api")
-    assert eventually(workspace.sidecar_is_up), running.output
-    assert eventually(workspace.api_is_up), running.output
-    yield workspace
-    running.end()
+    with Honcho(workspace, "sidecar", "api") as running:
+        assert eventually(workspace.sidecar_is_up), running.output
+        assert eventually(workspace.api_is_up), running.output
+        yield workspace
     assert "Traceback" not in running.output
 
 

@@ -17,7 +17,9 @@ import kubernetes_validate
 import pytest
 import yaml
 from harness.pod import Pod
-from harness.stack import ROOT, Workspace, eventually, get, make_keys, tool
+from harness.tools import ROOT, make_keys, tool
+from harness.waiting import eventually, get
+from harness.workspace import Workspace
 
 from metrics_sidecar.curve import Keys
 from trading_app.curve import load_keys

@@ -7,7 +7,10 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from harness.stack import Honcho, Prometheus, Workspace, eventually, get, is_gone
+from harness.databases import Prometheus
+from harness.program import is_gone
+from harness.waiting import eventually, get
+from harness.workspace import Honcho, Workspace
 from playwright.sync_api import Page, expect
 
 type Start = Callable[..., Honcho]

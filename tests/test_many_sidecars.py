@@ -2,13 +2,14 @@
 
 import logging
 import shutil
-import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness.chaos import Sidecar
-from harness.stack import eventually, free_port
+from harness.ports import free_port
+from harness.sidecar import Sidecar
+from harness.waiting import eventually
 
 from trading_app.publisher import TradePublisher
 
@@ -18,20 +19,15 @@ type Start = Callable[..., Sidecar]
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Start]:
     """Starts a named sidecar with its own state file."""
-    started: list[Sidecar] = []
+    with ExitStack() as started:
 
-    def start(name: str, **environ: str) -> Sidecar:
-        folder = tmp_path / name
-        folder.mkdir()
-        running = Sidecar(folder, **environ)
-        started.append(running)
-        running.start()
-        assert eventually(running.is_up)
-        return running
+        def start(name: str, **environ: str) -> Sidecar:
+            running = started.enter_context(Sidecar(tmp_path / name, **environ))
+            running.start()
+            assert eventually(running.is_up)
+            return running
 
-    yield start
-    for running in started:
-        running.close()
+        yield start
 
 
 def publisher(trades_to: Sidecar, asks: Sidecar | None = None, outbox: Path | None = None) -> TradePublisher:
@@ -91,11 +87,11 @@ def test_a_publisher_logs_that_another_sidecar_has_taken_over_and_no_trade_is_co
         assert telemetry.flush(30)
         first.end()
         publish(telemetry, 5)
-        second = sidecar("second", PORT=first.environ()["PORT"], SIDECAR_ZMQ_BIND=first.address)
+        second = sidecar("second", PORT=first.environ["PORT"], SIDECAR_ZMQ_BIND=first.address)
         assert telemetry.flush(30)
         assert "the sidecar has another state file than before" in caplog.text
         assert counts(second) == (5, 10)
-        second.end(signal.SIGTERM)
+        second.stop()
         first.start()
         publish(telemetry, 3)
         assert telemetry.flush(30)
@@ -111,13 +107,13 @@ def test_trades_committed_after_a_restored_state_file_count_as_lost(
     with publisher(running) as telemetry:
         publish(telemetry, 10)
         assert telemetry.flush(30)
-        running.end(signal.SIGTERM)
+        running.stop()
         shutil.copy(state, tmp_path / "backup")
         running.start()
         publish(telemetry, 20)
         assert telemetry.flush(30)
         assert counts(running) == (30, 0)
-        running.end(signal.SIGTERM)
+        running.stop()
         shutil.copy(tmp_path / "backup", state)
         publish(telemetry, 5)
         running.start()
@@ -135,12 +131,12 @@ def test_a_restored_state_file_recovers_the_trades_that_an_outbox_still_has(side
     with publisher(running, outbox=tmp_path / "outbox") as before:
         publish(before, 10)
         assert before.flush(30)
-        running.end(signal.SIGTERM)
+        running.stop()
         shutil.copy(state, tmp_path / "backup")
         running.start()
         publish(before, 20)
         assert before.flush(30)
-        running.end(signal.SIGTERM)
+        running.stop()
         publish(before, 5)
         before.close(timeout=0)
     shutil.copy(tmp_path / "backup", state)

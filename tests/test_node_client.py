@@ -6,12 +6,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness.chaos import Program, Sidecar
-from harness.stack import ROOT, eventually, tool
+from harness.program import Program
+from harness.sidecar import Sidecar
+from harness.tools import ROOT, tool
+from harness.waiting import eventually
 
 RATE = 1_500
 # The quantities that publish.mjs publishes, with alternating sides.
@@ -33,16 +35,12 @@ class NodeClient(Program):
     """A process that publishes trades, 1,500 a second."""
 
     def __init__(self, client: Path, sidecar: Sidecar, count: int) -> None:
-        self.log = client.with_name(f"{count}.log")
-        super().__init__(self.log)
+        super().__init__(client.with_name(f"{count}.log"))
         self._command = ["node", str(client / "publish.mjs"), "--rate", str(RATE), str(count)]
-        self._environ = {"WEBAPP_ZMQ_ADDR": sidecar.address, "WEBAPP_SIDECAR_URL": sidecar.url}
+        self.environ |= {"WEBAPP_ZMQ_ADDR": sidecar.address, "WEBAPP_SIDECAR_URL": sidecar.url}
 
     def command(self) -> list[str]:
         return self._command
-
-    def environ(self) -> dict[str, str]:
-        return self._environ
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def publish(client: Path, sidecar: Sidecar) -> Iterator[Callable[[int], NodeClie
     with ExitStack() as started:
 
         def start(count: int) -> NodeClient:
-            program = started.enter_context(closing(NodeClient(client, sidecar, count)))
+            program = started.enter_context(NodeClient(client, sidecar, count))
             program.start()
             return program
 
@@ -68,9 +66,9 @@ def test_every_trade_is_counted_once_although_the_sidecar_is_killed(
         # Trades that arrive now are lost with the process. The client sends again after a question times out at 0.5 s.
         sidecar.send(signal.SIGSTOP)
         time.sleep(0.7)
-        sidecar.end(signal.SIGKILL)
+        sidecar.end()
         sidecar.start()
-    assert publishing.finish(60) == 0, publishing.log.read_text()
+    assert publishing.wait(60) == 0, publishing.output
     for side, quantities in ("buy", QUANTITIES[::2]), ("sell", QUANTITIES[1::2]):
         assert total(sidecar, f'trades_total{{side="{side}"') == len(quantities)
         assert total(sidecar, f'volume_total{{side="{side}"') == sum(quantities)
@@ -83,15 +81,15 @@ def test_the_trades_in_a_deleted_state_file_count_as_lost(
     publishing = publish(5_000)
     # More than a few frames, so that the client has seen some of them committed.
     assert eventually(lambda: counted(sidecar) > 3_000)
-    sidecar.end(signal.SIGKILL)
+    sidecar.end()
     for path in tmp_path.glob("sidecar.sqlite3*"):
         path.unlink()
     sidecar.start()
-    assert publishing.finish(60) == 0, publishing.log.read_text()
+    assert publishing.wait(60) == 0, publishing.output
     lost = total(sidecar, "trades_lost_total")
     assert 0 < lost < 5_000
     assert counted(sidecar) + lost == 5_000
-    assert "another state file" in publishing.log.read_text()
+    assert "another state file" in publishing.output
 
 
 FULL_BUFFER = """

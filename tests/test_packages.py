@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness.stack import ROOT, eventually, free_port, get, tool
+from harness.ports import free_port
+from harness.tools import ROOT, tool
+from harness.waiting import eventually, get
 
 # The packages that importing the publisher adds to those that its two dependencies import.
 IMPORTED = """

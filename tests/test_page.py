@@ -1,6 +1,5 @@
 """The page in a real browser, on the real sidecar."""
 
-import io
 import json
 import os
 import re
@@ -11,43 +10,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import zmq
-from axe_playwright_python.sync_playwright import Axe
-from harness.browser import new_context
-from harness.stack import Honcho, Prometheus, Workspace, eventually, free_port, get
-from PIL import Image
+from harness.browser import new_context, require_no_violations, silent
+from harness.databases import Prometheus
+from harness.page import (
+    DESKTOP,
+    HUMAN_PAUSE,
+    PHONE,
+    button,
+    choose,
+    choose_symbol,
+    counted,
+    loop,
+    metric,
+    open_page,
+    rows,
+    show,
+    status,
+    symbol,
+    tape,
+    unfold,
+)
+from harness.pictures import Pictures
+from harness.waiting import eventually
+from harness.workspace import Honcho, Workspace
 from playwright.sync_api import (
     Browser,
     BrowserContext,
-    ConsoleMessage,
     Locator,
     Page,
-    ViewportSize,
-    WebError,
     expect,
 )
 
-type Start = Callable[..., Honcho]
-
 GREEN, RED = "rgb(115, 191, 105)", "rgb(242, 73, 92)"
-DESKTOP, PHONE = ViewportSize(width=1280, height=720), ViewportSize(width=390, height=844)
-# A click that follows the redraw faster than a person could is taken for one that Streamlit repeats.
-HUMAN_PAUSE = 200
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Honcho]:
     """A page's server, and a sidecar, that run for all tests of this module."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
-    sidecar, ui = Honcho(workspace, "sidecar"), Honcho(workspace, "ui")
-    assert eventually(workspace.page_is_up, 90)
-    assert eventually(workspace.sidecar_is_up)
-    yield ui
-    ui.end()
-    sidecar.end()
+    with Honcho(workspace, "sidecar"), Honcho(workspace, "ui") as ui:
+        assert eventually(workspace.sidecar_is_up)
+        yield ui
 
 
 @pytest.fixture(scope="module")
@@ -64,35 +71,6 @@ def tabs(browser: Browser) -> Iterator[BrowserContext]:
         yield context
 
 
-@contextmanager
-def silent(context: BrowserContext) -> Iterator[None]:
-    """Fail on warnings and errors in the consoles of the pages."""
-    logged: list[str] = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type in {"warning", "error"} and "net::ERR_" not in message.text:
-            logged.append(message.text)
-
-    def note_error(error: WebError) -> None:
-        logged.append(str(error.error))
-
-    context.on("console", note)
-    context.on("weberror", note_error)
-    try:
-        yield
-    finally:
-        context.remove_listener("console", note)
-        context.remove_listener("weberror", note_error)
-    assert logged == []
-
-
-@pytest.fixture
-def context(browser_context: BrowserContext) -> Iterator[BrowserContext]:
-    """A browser context of its own, whose consoles must stay silent."""
-    with silent(browser_context):
-        yield browser_context
-
-
 @pytest.fixture
 def desk(shared: Workspace, tabs: BrowserContext) -> Iterator[Page]:
     """The shared page, just opened, with BTC-USD chosen. Afterwards a running flow is stopped, and other tabs close."""
@@ -100,7 +78,7 @@ def desk(shared: Workspace, tabs: BrowserContext) -> Iterator[Page]:
         page, *_ = tabs.pages
         page.set_viewport_size(DESKTOP)
         page.emulate_media(color_scheme="light")
-        drawn(page, shared)
+        open_page(page, shared)
         choose_symbol(page, "BTC-USD")
         yield page
         for other in tabs.pages[1:]:
@@ -112,69 +90,15 @@ def desk(shared: Workspace, tabs: BrowserContext) -> Iterator[Page]:
 
 
 def second_tab(desk: Page, workspace: Workspace) -> Page:
-    return drawn(desk.context.new_page(), workspace)
-
-
-def drawn(page: Page, workspace: Workspace) -> Page:
-    """Open the page and wait until it is complete."""
-    page.goto(workspace.page)
-    # The first page of a server waits for imports.
-    button(page, "Burst").wait_for(timeout=60_000)
-    page.locator("svg.marks").first.wait_for()
-    return page
-
-
-class Pictures:
-    """Takes the pictures of the documentation, into the folder SCREENSHOTS. Without it, takes few and keeps none."""
-
-    def __init__(self, folder: Path) -> None:
-        shown = os.environ.get("SCREENSHOTS")
-        self._is_shown = bool(shown)
-        self._folder = Path(shown) if shown else folder
-        # For the documentation, charts need data and the page needs time to settle.
-        self.patience, self._settle = (60_000, 1500) if shown else (0, 100)
-
-    def take(
-        self, page: Page, name: str, scheme: Literal["light", "dark"] = "light", size: tuple[int, int] = (1280, 1000)
-    ) -> None:
-        if not self._is_shown:
-            return
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        page.emulate_media(color_scheme=scheme)
-        page.mouse.move(5, 5)
-        page.mouse.wheel(0, -10_000)
-        page.wait_for_timeout(self._settle)
-        shot = Image.open(io.BytesIO(page.screenshot()))
-        shot.quantize(256, dither=Image.Dither.NONE).save(self._folder / f"{name}.png", optimize=True)
-
-    def record(self, page: Page, name: str, acts: dict[int, Callable[[], None]], frames: int) -> Path:
-        """An animation; ``acts`` maps the number of a frame to what is done before it."""
-        page.set_viewport_size({"width": 1600, "height": 600})
-        page.wait_for_timeout(self._settle)
-        shots: list[Image.Image] = []
-        started = time.monotonic()
-        for number in range(frames) if self._is_shown else acts:
-            acts.get(number, lambda: None)()
-            whole = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            shot = whole.resize((1120, 420), Image.Resampling.LANCZOS)
-            shots.append(shot.quantize(palette=shots[0], dither=Image.Dither.NONE) if shots else shot.quantize(200))
-        path = self._folder / f"{name}.gif"
-        each = round(1000 * (time.monotonic() - started) / len(shots))
-        shots[0].save(path, save_all=True, append_images=shots[1:], duration=each, loop=0, optimize=True)
-        return path
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    return Pictures(tmp_path)
+    return open_page(desk.context.new_page(), workspace)
 
 
 @pytest.fixture
 def prometheus(shared: Workspace, tmp_path: Path) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the shared sidecar."""
-    running = Prometheus(tmp_path / "prometheus", f"127.0.0.1:{shared.sidecar_port}", shared.prometheus_port)
-    yield running
-    running.end()
+    target = f"127.0.0.1:{shared.sidecar_port}"
+    with Prometheus(tmp_path / "prometheus", target, shared.prometheus_port) as running:
+        yield running
 
 
 @contextmanager
@@ -199,83 +123,9 @@ def grafana(port: int) -> Iterator[None]:
             thread.join()
 
 
-def metric(page: Page, name: str) -> Locator:
-    return page.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue")
-
-
-def status(page: Page) -> Locator:
-    return page.locator(".st-key-status").get_by_test_id("stAlert")
-
-
-def unfold(page: Page) -> Locator:
-    return page.locator(".st-key-unfold").get_by_role("button")
-
-
-def symbol(page: Page) -> Locator:
-    return page.get_by_label("Symbol", exact=True)
-
-
-def choose_symbol(page: Page, name: str) -> None:
-    if symbol(page).input_value() != name:
-        symbol(page).fill(name)
-        symbol(page).press("Enter")
-
-
-def loop(page: Page) -> Locator:
-    """The line with the parts of the loop and their states."""
-    return page.locator(".st-key-folded-loop, .st-key-unfolded-loop")
-
-
-def tape(page: Page) -> Locator:
-    return page.locator(".st-key-tape").get_by_role("table")
-
-
-def rows(page: Page) -> Locator:
-    return tape(page).locator("tbody tr")
-
-
-def button(page: Page, name: str) -> Locator:
-    return page.get_by_role("button", name=name)
-
-
-def show(page: Page, trades: str) -> None:
-    page.get_by_role("radio", name=trades).click()
-
-
-def counted(workspace: Workspace) -> int:
-    """The number of trades that the sidecar has counted."""
-    return sum(
-        int(float(value)) for value in re.findall(r"^trades_total{.*} (.*)$", get(workspace.metrics), re.MULTILINE)
-    )
-
-
 def background(button: Locator) -> str:
     colour: str = button.evaluate("element => getComputedStyle(element).backgroundColor")
     return colour
-
-
-def require_no_violations(page: Page) -> None:
-    violations: list[dict[str, Any]] = []
-
-    def has_none() -> bool:
-        # A Promise has no time limit of its own in Playwright.
-        violations[:] = page.evaluate(
-            """() => Promise.race([
-                axe.run().then(results => results.violations),
-                new Promise((_, reject) => setTimeout(() => reject(new Error('axe takes over 60 s')), 60_000)),
-            ])"""
-        )
-        return not violations
-
-    page.evaluate(f"() => {{ {Axe().axe_script} }}")
-    # Colours fade for a moment after a change.
-    assert eventually(has_none), violations
-
-
-def require_no_violations_in_light_and_dark(page: Page) -> None:
-    for scheme in "light", "dark":
-        page.emulate_media(color_scheme=scheme)
-        require_no_violations(page)
 
 
 # The ticket
@@ -627,47 +477,6 @@ def test_a_fast_flow_shows_its_load_on_the_publisher(desk: Page) -> None:
     expect(button(desk, "Start")).to_be_visible()
 
 
-@pytest.mark.long
-def test_after_a_hot_reload_the_tape_is_complete_and_the_flow_continues(
-    workspace: Workspace, honcho: Start, browser_context: BrowserContext
-) -> None:
-    stack = honcho("sidecar", "ui")
-    assert eventually(workspace.page_is_up, 90)
-    desk = drawn(browser_context.new_page(), workspace)
-    for quantity in "1.5", "2.5", "3.5":
-        desk.get_by_label("Quantity").fill(quantity)
-        button(desk, "Buy").click()
-        expect(rows(desk).first).to_contain_text(quantity)
-    show(desk, "My trades")
-    expect(rows(desk).filter(has_text="counted")).to_have_count(3)
-    button(desk, "Start").click()
-    expect(button(desk, "Stop")).to_be_visible()
-    source = workspace.folder / "trading-app/src/trading_app/ui/tape.py"
-    source.write_text(source.read_text().replace("made on this page", "made right here"))
-    show(desk, "My trades")
-    expect(desk.get_by_text("made right here")).to_be_visible(timeout=60_000)
-    expect(rows(desk).filter(has_text="counted")).to_have_count(3)
-    assert [text in row for text, row in zip(["3.5", "2.5", "1.5"], rows(desk).all_inner_texts(), strict=True)]
-    expect(button(desk, "Stop")).to_be_visible()
-    before = counted(workspace)
-    assert eventually(lambda: counted(workspace) > before + 10), stack.output
-
-
-@pytest.mark.long
-def test_a_flow_does_not_continue_after_a_restart(
-    workspace: Workspace, honcho: Start, browser_context: BrowserContext
-) -> None:
-    stack = honcho("sidecar", "ui")
-    assert eventually(workspace.page_is_up, 90)
-    desk = drawn(browser_context.new_page(), workspace)
-    button(desk, "Start").click()
-    expect(button(desk, "Stop")).to_be_visible()
-    stack.ctrl_c()
-    honcho("sidecar", "ui")
-    assert eventually(workspace.page_is_up, 90)
-    expect(button(desk, "Start")).to_be_visible(timeout=30_000)
-
-
 # Accessibility
 
 
@@ -748,114 +557,3 @@ def test_each_part_of_the_loop_shows_its_state_and_links_to_it(
     expect(loop(desk)).to_contain_text("Prometheus not running")
     expect(desk.get_by_text("Prometheus is not running")).to_be_visible()
     expect(status(desk)).to_have_text("Live")
-
-
-def test_while_the_sidecar_is_away_trades_wait(
-    workspace: Workspace, honcho: Start, context: BrowserContext, pictures: Pictures
-) -> None:
-    sidecar = honcho("sidecar")
-    honcho("ui")
-    assert eventually(workspace.page_is_up, 90)
-    desk = drawn(context.new_page(), workspace)
-    pictures.take(desk, "page-first")
-    expect(desk.locator(".st-key-symbols")).to_have_text(re.compile("BTC-USD.*ETH-USD.*SOL-USD"))
-    button(desk, "Buy").click()
-    expect(metric(desk, "Buy trades")).to_have_text("1")
-    place = button(desk, "Buy").bounding_box()
-
-    sidecar.end()
-    expect(status(desk)).to_have_text("Sidecar away")
-    expect(loop(desk)).to_contain_text("Sidecar away")
-    expect(metric(desk, "Buy trades")).to_have_text("1")
-    for sold in range(1, 4):
-        button(desk, "Sell").click()
-        expect(rows(desk).filter(has_text="waiting")).to_have_count(sold)
-    expect(rows(desk).first).to_contain_text("waiting")
-    expect(loop(desk)).to_contain_text("This page 3 waiting")
-    expect(desk.get_by_text("3 trades wait here until it is back")).to_be_visible()
-    expect(desk.get_by_test_id("stException")).to_have_count(0)
-    assert button(desk, "Buy").bounding_box() == place, "nothing moves"
-    for scheme in "light", "dark":
-        pictures.take(desk, f"page-sidecar-away-{scheme}", scheme)
-        pictures.take(desk, f"page-sidecar-away-phone-{scheme}", scheme, (PHONE["width"], PHONE["height"]))
-    desk.set_viewport_size({"width": 1280, "height": 1000})
-
-    honcho("sidecar")
-    assert eventually(workspace.sidecar_is_up, 90)
-    expect(status(desk)).to_have_text("Live")
-    show(desk, "My trades")
-    expect(rows(desk).filter(has_text="counted")).to_have_count(4)
-    expect(metric(desk, "Sell trades")).to_have_text("3")
-    expect(loop(desk)).to_contain_text("This page idle")
-
-
-@pytest.mark.long
-def test_each_problem_is_named_and_accessible(
-    workspace: Workspace, honcho: Start, context: BrowserContext, pictures: Pictures
-) -> None:
-    """The sidecar starts after the page, whose trades go to a port where nobody listens."""
-    settings = (workspace.folder / ".env").read_text()
-    zmq_addr, in_memory = f"WEBAPP_ZMQ_ADDR=tcp://127.0.0.1:{free_port()}", "WEBAPP_OUTBOX="
-    settings = re.sub(r"^WEBAPP_ZMQ_ADDR=.*$", zmq_addr, settings, flags=re.MULTILINE)
-    settings = re.sub(r"^#? ?WEBAPP_OUTBOX=.*$", in_memory, settings, flags=re.MULTILINE)
-    (workspace.folder / ".env").write_text(settings)
-    honcho("ui")
-    assert eventually(workspace.page_is_up, 90)
-    desk = drawn(context.new_page(), workspace)
-
-    def check(title: str, text: str) -> None:
-        expect(status(desk)).to_have_text(title, timeout=60_000)
-        expect(desk.get_by_text(text)).to_be_visible()
-        require_no_violations_in_light_and_dark(desk)
-        pictures.take(desk, f"page-{title.lower().replace(' ', '-')}")
-
-    check("Sidecar away", "New trades wait here until it is back")
-    honcho("sidecar")
-    expect(status(desk)).to_have_text("Live")
-    with zmq.Context() as sockets, sockets.socket(zmq.PUSH) as push:
-        push.connect(f"tcp://127.0.0.1:{workspace.zmq_port}")
-        push.send(json.dumps({"type": "gap_fill", "session": "x-0123456789abcdef", "new_seq": 8}).encode())
-        check("Trades lost", "7 trades in the last 5 minutes")
-    choose(desk, "Burst of", "10,000")
-    button(desk, "Burst").click()
-    check("Sidecar behind", "10,000 trades wait here")
-    choose(desk, "Burst of", "100,000")
-
-    def loses_trades() -> bool:
-        button(desk, "Burst").click()
-        desk.wait_for_timeout(500)
-        return status(desk).inner_text() == "Losing trades"
-
-    assert eventually(loses_trades, 90)
-    check("Losing trades", "new trades drop the oldest")
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    field = page.get_by_label(label, exact=True)
-    # An open list closes when the page scrolls.
-    field.scroll_into_view_if_needed()
-    field.click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-@pytest.mark.long
-def test_from_a_click_to_the_counter_in_an_animation(
-    workspace: Workspace, honcho: Start, context: BrowserContext, pictures: Pictures
-) -> None:
-    honcho("sidecar", "ui")
-    assert eventually(workspace.page_is_up, 90)
-    desk = drawn(context.new_page(), workspace)
-    desk.get_by_label("Price", exact=True).fill("64250.5")
-    for name in "Sell", "Buy":
-        button(desk, name).click()
-        expect(rows(desk).filter(has_text="counted").first).to_be_visible()
-    expect(metric(desk, "Sell trades")).to_have_text("1")
-    presses = {
-        3: lambda: button(desk, "Buy").click(),
-        14: lambda: button(desk, "Sell").click(),
-        25: lambda: button(desk, "Buy").click(),
-    }
-    path = pictures.record(desk, "click-to-counter", presses, frames=44)
-    expect(metric(desk, "Buy trades")).to_have_text("3")
-    expect(metric(desk, "Sell trades")).to_have_text("2")
-    assert path.stat().st_size < 2_000_000

@@ -3,12 +3,16 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from harness.chaos import Sidecar
-from harness.stack import ROOT, Database, Prometheus, VictoriaMetrics, eventually, free_port
+from harness.databases import Database, Prometheus, VictoriaMetrics
+from harness.ports import free_port
+from harness.sidecar import Sidecar
+from harness.tools import ROOT
+from harness.waiting import eventually
 
 from trading_app.publisher import TradePublisher
 
@@ -16,15 +20,18 @@ TOTAL = "sum(trades_total)"
 UP = 'up{job="metrics-sidecar"}'
 
 
-class Stored:
+class Stored(ExitStack):
     """A sidecar and a Prometheus that scrapes it and writes to VictoriaMetrics."""
 
     def __init__(self, folder: Path) -> None:
-        self.sidecar = Sidecar(folder)
+        super().__init__()
+        self.sidecar = self.enter_context(Sidecar(folder))
         self.sidecar.start()
-        self.victoria = VictoriaMetrics(folder / "victoria", free_port())
+        self.victoria = self.enter_context(VictoriaMetrics(folder / "victoria", free_port()))
         target = self.sidecar.url.removeprefix("http://")
-        self.prometheus = Prometheus(folder / "prometheus", target, free_port(), storage=self.victoria.address)
+        self.prometheus = self.enter_context(
+            Prometheus(folder / "prometheus", target, free_port(), storage=self.victoria.address)
+        )
 
     @property
     def databases(self) -> list[Database]:
@@ -33,11 +40,6 @@ class Stored:
     def total(self) -> float:
         """The number of trades on the sidecar's own /metrics."""
         return sum(value for name, value in self.sidecar.samples().items() if name.startswith("trades_total"))
-
-    def end(self) -> None:
-        for database in self.databases:
-            database.end()
-        self.sidecar.close()
 
 
 class Load:
@@ -70,9 +72,8 @@ class Load:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
-    running = Stored(tmp_path_factory.mktemp("stored"))
-    yield running
-    running.end()
+    with Stored(tmp_path_factory.mktemp("stored")) as running:
+        yield running
 
 
 @pytest.fixture

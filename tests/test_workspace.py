@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness.stack import ROOT, Workspace, bare_environ, eventually, get, tool
+from harness.tools import ROOT, bare_environ, tool
+from harness.waiting import eventually, get
+from harness.workspace import Workspace
 
 
 def test_bin_dev_sets_up_starts_and_stops_everything(workspace: Workspace) -> None:
