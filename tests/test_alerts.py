@@ -161,8 +161,9 @@ def forgetful(tmp_path: Path) -> Sidecar:
     sources = shutil.copytree(ROOT / "metrics-sidecar/src", tmp_path / "src")
     ledger = sources / "metrics_sidecar/ledger.py"
     right = "        self.received += len(messages)\n"
-    tenth = "self._tracked < 10 <= self._tracked + len(counted) - untracked"
-    wrong = f"{right}        if {tenth}:\n            counted.pop()\n"
+    # Once, however many trades arrive together.
+    tenth = "self._tracked + len(counted) - untracked >= 10 and not hasattr(self, 'forgot')"
+    wrong = f"{right}        if {tenth}:\n            self.forgot = counted.pop()\n"
     assert ledger.read_text().count(right) == 1
     ledger.write_text(ledger.read_text().replace(right, wrong))
     return Sidecar(tmp_path / "forgetful", PYTHONPATH=str(sources))
