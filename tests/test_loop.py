@@ -8,6 +8,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from harness.databases import Prometheus
+from harness.page import button, metric, rows, tape
 from harness.program import is_gone
 from harness.waiting import eventually, get
 from harness.workspace import Honcho, Workspace
@@ -15,18 +16,6 @@ from playwright.sync_api import Page, expect
 
 type Start = Callable[..., Honcho]
 type Open = Callable[[], Page]
-
-
-def set_quantity(page: Page, quantity: str) -> None:
-    page.get_by_label("Quantity").fill(quantity)
-
-
-def click(page: Page, side: str) -> None:
-    page.get_by_role("button", name=side).click()
-
-
-def shows_total(page: Page, name: str, value: str) -> None:
-    expect(page.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue")).to_have_text(value)
 
 
 def counted_at(workspace: Workspace, sample: str) -> float:
@@ -50,23 +39,23 @@ def test_a_click_on_the_page_is_counted_and_in_the_next_scrape(
     assert eventually(lambda: prometheus.value('sum(trades_total{side="buy"})') == 0)
     assert prometheus.value('sum(trades_total{side="sell"})') == 0
 
-    set_quantity(desk, "3")
+    desk.get_by_label("Quantity").fill("3")
     clicked = time.time()
-    click(desk, "Buy")
+    button(desk, "Buy").click()
     bought = counted_at(workspace, 'trades_total{side="buy",symbol="BTC-USD"} 1.0')
     assert is_scraped_next(prometheus, bought, 'trades_total{side="buy",symbol="BTC-USD"}', 1)
     assert is_scraped_next(prometheus, bought, 'volume_total{side="buy",symbol="BTC-USD"}', 3)
     assert clicked <= (prometheus.value("last_trade_ts_seconds") or 0) <= bought
 
-    click(desk, "Sell")
+    button(desk, "Sell").click()
     sold = counted_at(workspace, 'trades_total{side="sell",symbol="BTC-USD"} 1.0')
     assert is_scraped_next(prometheus, sold, 'trades_total{side="sell",symbol="BTC-USD"}', 1)
     assert prometheus.value('sum(volume_total{side="sell"})') == 3
     assert prometheus.value('sum(trades_total{side="buy"})') == 1
 
-    shows_total(desk, "Buy trades", "1")
-    shows_total(desk, "Sell trades", "1")
-    expect(desk.get_by_role("row").filter(has_text="counted")).to_have_count(2)
+    expect(metric(desk, "Buy trades")).to_have_text("1")
+    expect(metric(desk, "Sell trades")).to_have_text("1")
+    expect(rows(desk).filter(has_text="counted")).to_have_count(2)
     assert prometheus.value("sidecar_trades_duplicate_total") == 0
 
 
@@ -131,11 +120,11 @@ def test_the_sidecar_recovers_from_a_source_file_with_a_syntax_error(workspace: 
 def test_the_page_reloads_a_changed_source_file(workspace: Workspace, honcho: Start, page: Open) -> None:
     honcho()
     desk = page()
-    click(desk, "Buy")
-    expect(desk.locator(".st-key-tape").get_by_role("table")).to_contain_text("buy")
+    button(desk, "Buy").click()
+    expect(tape(desk)).to_contain_text("buy")
     replace(workspace.folder / "trading-app/src/trading_app/ui/tape.py", '"My trades"', '"My own"')
     expect(desk.get_by_text("My own")).to_be_visible(timeout=60_000)
-    click(desk, "Sell")
+    button(desk, "Sell").click()
     assert eventually(lambda: 'trades_total{side="sell",symbol="BTC-USD"} 1.0' in get(workspace.metrics))
 
 
@@ -146,8 +135,8 @@ def test_the_page_reloads_a_changed_module_that_it_imports(workspace: Workspace,
     replace(workspace.folder / "trading-app/src/trading_app/messages.py", "must be above 0 and", "must be beyond 0 and")
     assert eventually(lambda: len(re.findall(r"ui.*startup complete", stack.output)) == 2)
     desk = page()
-    set_quantity(desk, "0")
-    click(desk, "Buy")
+    desk.get_by_label("Quantity").fill("0")
+    button(desk, "Buy").click()
     expect(desk.get_by_test_id("stToast")).to_contain_text("must be beyond 0 and at most")
 
 
