@@ -101,6 +101,17 @@ def test_without_a_file_the_state_is_in_memory_only() -> None:
     assert Store(None).load().totals().series["buy", ""].trades == 0
 
 
+def test_the_file_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "state.sqlite3").symlink_to(tmp_path / "elsewhere/state.sqlite3")
+    with contextlib.closing(Store(tmp_path / "state.sqlite3")) as store:
+        ledger = store.load()
+        ledger.apply([Trade("buy", 1.0, 1.0)], 2.0)
+        store.commit(ledger)
+        store.require_file()
+    assert Store(tmp_path / "elsewhere/state.sqlite3").load().totals() == ledger.totals()
+
+
 def test_a_file_in_use_by_another_sidecar_is_refused(tmp_path: Path) -> None:
     holder = Store(tmp_path / "state.sqlite3")
     with refused("^another sidecar holds this file. Stop it, or give each sidecar a file of its own$"):

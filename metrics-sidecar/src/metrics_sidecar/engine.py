@@ -159,28 +159,30 @@ class Engine:
 
     def _work(self) -> None:
         """Answer questions, commit, and count what has arrived; sleep if there is nothing to do."""
-        self._questions.answer()
-        self._commits.commit_if_due()
-        if self._commits.problem:
-            self._questions.wait(POLL_SECONDS)
-        elif not self._take():
-            self._inlet.wait(POLL_SECONDS)
+        self._step()
         self._inlet.relieve()
 
     def _drain(self) -> None:
         """Count and commit what has arrived."""
         deadline = time.monotonic() + _DRAIN_SECONDS
-        self._questions.answer()
         # ZeroMQ delivers what has arrived in portions: only a pause shows that nothing is left.
-        while time.monotonic() < deadline and (self._take() or self._inlet.wait(POLL_SECONDS)):
-            self._questions.answer()
-            self._commits.commit_if_due()
+        while time.monotonic() < deadline and self._step():
+            continue
         self._commits.commit()
         if self._commits.problem:
             log.error(
                 "%s; dropping trades received since the last commit; publishers resend tracked ones",
                 self._commits.problem,
             )
+
+    def _step(self) -> bool:
+        """Answer questions, commit, and count a slice. False if nothing has arrived after a pause."""
+        self._questions.answer()
+        self._commits.commit_if_due()
+        if self._commits.problem:
+            self._questions.wait(POLL_SECONDS)
+            return True
+        return self._take() or self._inlet.wait(POLL_SECONDS)
 
     def _take(self) -> bool:
         """Apply a slice of what has arrived. False if nothing has arrived or commits are failing."""

@@ -52,6 +52,8 @@ class Store:
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
         with store_errors():
             if path:
+                # SQLite puts its other files beside the file that a link leads to.
+                path = path.resolve()
                 path.parent.mkdir(parents=True, exist_ok=True)
             # Opened in the main thread, then used by the engine thread only.
             self._db = sqlite3.connect(path or ":memory:", timeout=0, check_same_thread=False)
