@@ -202,6 +202,12 @@ def test_programs_of_one_name_have_separate_outboxes_and_take_over_those_left(tm
     assert not (tmp_path / "feed-2").exists()
 
 
+def test_a_link_to_an_outbox_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "outbox")
+    with contextlib.closing(Outbox(tmp_path / "outbox")), pytest.raises(OutboxInUse):
+        Outbox(tmp_path / "link")
+
+
 def test_an_outbox_that_cannot_be_taken_over_stays_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

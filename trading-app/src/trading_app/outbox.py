@@ -39,7 +39,8 @@ class Outbox:
     """
 
     def __init__(self, path: str | PathLike[str], others: Iterable[Path] = ()) -> None:
-        self.path = path = Path(path)
+        # The lock is beside the folder, so a link to the folder must lead to the same lock.
+        self.path = path = Path(path).resolve()
         with outbox_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)

@@ -88,8 +88,6 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            # Trades that an earlier process left may be committed already.
-            self._ask()
             while not self._is_done():
                 try:
                     self._work()
@@ -105,7 +103,10 @@ class Sender:
             self._close()
 
     def _work(self) -> None:
-        """Send trades, fetch cursors, tidy the journal, sleep."""
+        """Send trades, fetch cursors, tidy the journal, sleep.
+
+        The first call only fetches cursors: trades that an earlier process left may be committed already.
+        """
         self._send(until=min(self._ask_at, self._stop_at))
         if time.monotonic() >= self._ask_at:
             self._ask()

@@ -34,6 +34,9 @@ def migrate(source: Path, folder: Path) -> None:
         with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as db:
             for number, segment in enumerate(_all_segments(db), 1):
                 _write(folder / f"{number:012}.journal", segment)
+        # The SQLite file is deleted next, so all of this must be on the disk even after a power cut.
+        for written in folder, folder.parent:
+            _sync(written)
     except sqlite3.Error as error:
         raise OutboxError(f"{source}: {error}. Move the file away, or use another path") from None
     log.info("%s: migrated to a folder of segments", source)
@@ -49,8 +52,16 @@ def _write(path: Path, segment: bytes) -> None:
     with path.open("wb") as file:
         file.write(segment)
         file.flush()
-        # The SQLite file is deleted next, so the segment must be on the disk even after a power cut.
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Write the folder's entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _segments(session: str, trades: list[tuple[int, bytes]]) -> list[bytes]:
