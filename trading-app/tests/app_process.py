@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import zmq
@@ -230,8 +230,10 @@ def _server(sidecar: FakeSidecar) -> ThreadingHTTPServer:
             cursor = {"session": session, "next_seq": next_seq, "state_id": sidecar.state_id}
             self.send_response(200)
             self.end_headers()
-            answers = {"/metrics": sidecar.metrics, "/trades": json.dumps(sidecar.counted)}
-            self.wfile.write(answers.get(urlsplit(self.path).path, json.dumps(cursor)).encode())
+            url = urlsplit(self.path)
+            trades = sidecar.counted[: int(parse_qs(url.query).get("limit", ["100"])[0])]
+            answers = {"/metrics": sidecar.metrics, "/trades": json.dumps(trades)}
+            self.wfile.write(answers.get(url.path, json.dumps(cursor)).encode())
 
         def log_message(self, *_: object) -> None:
             pass

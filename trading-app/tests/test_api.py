@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +142,31 @@ def test_the_publishers_warnings_are_logged_with_their_level(arguments: tuple[st
             process.send_signal(signal.SIGTERM)
         _, logged = process.communicate(timeout=30)
     assert "WARNING:  closed with 1 trades that the sidecar has not committed; they are lost\n" in logged
+
+
+CLOSED = """
+from trading_app.api import create_app
+from trading_app.publisher import TradePublisher
+from trading_app.server import run
+from trading_app.settings import Settings
+settings = Settings.from_environ(port=8000)
+publisher = TradePublisher(settings.zmq_addr, sidecar_url=settings.sidecar_url)
+publisher.close(timeout=0)
+run(create_app(publisher, settings), settings.host, settings.port)
+"""
+
+
+def test_a_trade_after_the_publisher_has_failed_is_refused_with_the_reason(shared_sidecar: FakeSidecar) -> None:
+    port = free_port()
+    settings = {**shared_sidecar.environ, "PORT": str(port)}
+    with subprocess.Popen([sys.executable, "-c", CLOSED], env=environ(**settings)) as process:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            assert eventually(lambda: request(f"{url}/docs")[0] == 200, timeout=60)
+            status, _, body = request(f"{url}/trade/buy", b"{}", **JSON)
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert (status, json.loads(body)) == (503, {"detail": "the publisher is closed"})
 
 
 def test_the_schema_names_the_bodies_and_the_answers(api: str) -> None:

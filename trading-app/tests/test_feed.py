@@ -293,3 +293,8 @@ def test_stop_ends_a_flow_that_is_behind_its_schedule(sidecar: FakeSidecar) -> N
     stop.set()
     with TradePublisher(sidecar.address, sidecar_url=sidecar.url) as publisher:
         assert list(play(publisher, islice(simulate(1e9), 1000), stop)) == []
+
+
+def test_settings_of_page_and_api_do_not_matter(sidecar: FakeSidecar) -> None:
+    ended = run("feed", "--count", "1", **{**sidecar.environ, "PORT": "abc", "WEBAPP_GRAFANA_URL": "grafana"})
+    assert ended.returncode == 0, ended.stderr

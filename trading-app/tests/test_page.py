@@ -159,6 +159,13 @@ def test_an_invalid_field_has_a_hint_and_nothing_is_sent(
     assert sidecar.is_silent()
 
 
+def test_a_press_after_the_publisher_has_failed_is_refused_with_the_reason(page: AppTest) -> None:
+    desk.shared_desk().close()
+    press(page, "Buy")
+    assert [toast.value for toast in page.toast] == ["Nothing was sent: the publisher is closed."]
+    assert not page.exception
+
+
 def test_an_invalid_symbol_has_a_hint() -> None:
     assert "symbol must be 1 to 32 characters from" in problem(read_symbol, "a b")
     assert problem(read_symbol, "") == ""

@@ -67,6 +67,16 @@ def test_a_snapshot_follows_the_sidecar_and_keeps_the_last_known_totals(sidecar:
     assert eventually(lambda: not poller.look().sidecar)
 
 
+def test_the_first_answer_brings_all_trades_that_the_sidecar_keeps(sidecar: FakeSidecar, polling: Polling) -> None:
+    sidecar.counted = [trade("BTC-USD", 100.0, seq) for seq in range(150, 0, -1)]
+    sidecar.close()
+    poller = polling(sidecar)
+    assert poller.look().sidecar
+    sidecar.open()
+    assert eventually(lambda: poller.look().trades)
+    assert len(poller.look().trades) == 150
+
+
 def test_later_calls_do_not_block(sidecar: FakeSidecar, polling: Polling) -> None:
     """A press of a button must not wait for a service that hangs."""
     poller = polling(sidecar)

@@ -64,7 +64,7 @@ _OTHER_ANSWERS: dict[int | str, str] = {
     413: f"The body is larger than {MAX_BODY} bytes",
     415: "The body is neither JSON nor an HTML form",
     421: "Unknown host",
-    503: "The trade cannot be stored",
+    503: "The trade cannot be stored or sent",
 }
 
 
@@ -113,7 +113,7 @@ def create_app(publisher: TradePublisher, settings: Settings) -> FastAPI:
         order = await _read_order(request, is_form=is_form)
         try:
             trade = publisher.publish(side, order.qty, symbol=order.symbol, price=order.price)
-        except OutboxError as error:
+        except (OutboxError, RuntimeError) as error:
             raise HTTPException(503, str(error)) from None
         return RedirectResponse(settings.ui_url, 303) if is_form else Accepted(**asdict(trade))
 

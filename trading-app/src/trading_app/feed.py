@@ -22,7 +22,7 @@ from trading_app.orders import FileError, Order, at_rate, at_speed, play, read, 
 from trading_app.outbox import open_outbox
 from trading_app.outbox_error import OutboxError
 from trading_app.publisher import TradePublisher
-from trading_app.settings import SettingError, Settings
+from trading_app.settings import PublisherSettings, SettingError
 
 _RATE = 10.0
 
@@ -107,7 +107,7 @@ def main(**options: Any) -> None:
     flow = _Options(**options)
     flow.check()
     try:
-        settings = Settings.from_environ(port=8000)
+        settings = PublisherSettings.read()
         orders, length = flow.orders()
         outbox = open_outbox(settings.outbox, "feed")
     except (SettingError, FileError, OutboxError) as error:
@@ -159,7 +159,7 @@ def _publish(publisher: TradePublisher, orders: Iterable[Order], length: int | N
                 for trade in bar:
                     published.trades[trade.side] += 1
                     published.volume[trade.side] += trade.qty
-        except OutboxError as error:
+        except (OutboxError, RuntimeError) as error:
             published.problem = str(error)
 
     # The flow has its own thread, so that Ctrl-C stops it between two trades and not during one.

@@ -90,12 +90,11 @@ type _Endpoint = Annotated[str, AfterValidator(_endpoint)]
 type _Url = Annotated[str, AfterValidator(_url)]
 
 
-class Settings(BaseModel):
-    """The settings of the programs that publish.
+class PublisherSettings(BaseModel):
+    """The settings of a publisher.
 
     ``outbox`` is a folder, or empty to keep trades in memory. ``curve`` is the folder of the keys, or None to send
-    without encryption. The page queries ``prometheus_url`` and links to ``grafana_url``. The API redirects HTML forms
-    to ``ui_url``. ``allowed_hosts`` are the host names with a dot under which page and API may be reached.
+    without encryption.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -106,6 +105,31 @@ class Settings(BaseModel):
     curve: Annotated[Path | None, BeforeValidator(lambda value: value or None), AfterValidator(_curve)] = Field(
         default=None, alias="WEBAPP_CURVE"
     )
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings.
+
+        Raises:
+            SettingError: a value is invalid.
+        """
+        try:
+            return cls.model_validate(environ)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = str(problem["loc"][0])
+            reasons = problem.get("ctx", {}).get("error", ValueError()).args
+            cause, remedy = reasons if len(reasons) == 2 else _FORMS[key]
+            raise SettingError(key, environ[key], cause, remedy) from None
+
+
+class Settings(PublisherSettings):
+    """The settings of page and API.
+
+    The page queries ``prometheus_url`` and links to ``grafana_url``. The API redirects HTML forms to ``ui_url``.
+    ``allowed_hosts`` are the host names with a dot under which page and API may be reached.
+    """
+
     prometheus_url: _Url = Field(default="http://localhost:9090", alias="WEBAPP_PROMETHEUS_URL")
     grafana_url: _Url = Field(default="http://localhost:3000", alias="WEBAPP_GRAFANA_URL")
     ui_url: _Url = Field(default="http://localhost:8501", alias="WEBAPP_UI_URL")
@@ -117,19 +141,8 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environ(cls, port: int, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings. ``port`` is the default of PORT.
-
-        Raises:
-            SettingError: a value is invalid.
-        """
-        try:
-            return cls.model_validate({"PORT": port, **environ})
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = str(problem["loc"][0])
-            reasons = problem.get("ctx", {}).get("error", ValueError()).args
-            cause, remedy = reasons if len(reasons) == 2 else _FORMS[key]
-            raise SettingError(key, environ[key], cause, remedy) from None
+        """Like `read`. ``port`` is the default of PORT."""
+        return cls.read({"PORT": str(port), **environ})
 
     @property
     def ui_origin(self) -> str:

@@ -163,7 +163,7 @@ class Poller:
         """Store what the sidecar answers; return why it cannot be reached, empty if it can."""
         # Trades come first, so that each trade on the tape is in the totals.
         began = time.time()
-        limit = _ALL_TRADES if began - self._snapshot.asked_at > _PATIENCE else _TRADES
+        limit = _ALL_TRADES if began - self._tape_at > _PATIENCE else _TRADES
         trades, problem = _answer(lambda: self._trades.ask(limit))
         totals, problem = (None, problem) if problem else _answer(self._sidecar.ask)
         if totals and trades is not None:

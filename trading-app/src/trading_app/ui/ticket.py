@@ -63,7 +63,7 @@ def _draw_hint() -> None:
 def _send(desk: Desk, side: Side, symbol: str, quantity: str, price: str) -> None:
     try:
         desk.trade(side, read_quantity(quantity), read_symbol(symbol), read_price(price))
-    except (ValueError, OutboxError) as error:
+    except (ValueError, OutboxError, RuntimeError) as error:
         st.session_state.setdefault("refusals", []).append(f"Nothing was sent: {error}.")
 
 
