@@ -16,7 +16,7 @@ from harness.ports import free_port
 from harness.sidecar import Sidecar
 from harness.waiting import eventually
 
-from benchmarks.programs import Child, NotInstalled, RestartingSidecar, answers, running
+from benchmarks.programs import Child, NotInstalled, RestartingSidecar, answers
 from trading_app.messages import Trade, encode
 from trading_app.publisher import TradePublisher
 
@@ -58,7 +58,7 @@ def publish(outbox: str | None, sidecar: type[Sidecar] | None, trade: dict[str, 
     program = (sidecar or Sidecar)(folder)
     publisher = TradePublisher(program.address, sidecar_url=program.url, outbox=outbox and folder / outbox)
     try:
-        with running(program) if sidecar else nullcontext():
+        with program if sidecar else nullcontext():
             publisher.publish("buy")
             assert not sidecar or publisher.flush(30)
             yield partial(publisher.publish, "buy", **trade)

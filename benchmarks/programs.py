@@ -5,14 +5,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
 from harness.sidecar import Sidecar
-from harness.waiting import eventually
 
 HERE = Path(__file__).parent
 
@@ -154,18 +152,8 @@ class RestartingSidecar(Sidecar):
     A shell does this: forks of the measuring process would be part of the measurement.
     """
 
-    def command(self) -> list[str]:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         listens = "(: </dev/tcp/$HOST/$PORT) 2>/dev/null"
         restart = f'while true; do "$0" & until {listens}; do sleep 0.05; done; sleep 0.5; kill -KILL $!; wait; done'
-        return ["bash", "-c", restart, *super().command()]
-
-
-@contextmanager
-def running[Program: Sidecar](program: Program) -> Iterator[Program]:
-    """Start a sidecar, wait until it is up, and end it."""
-    try:
-        program.start()
-        assert eventually(program.is_up), f"the sidecar at {program.url} does not start"
-        yield program
-    finally:
-        program.end()
+        self.command = ["bash", "-c", restart, *self.command]

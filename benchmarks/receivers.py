@@ -12,7 +12,7 @@ from harness.sidecar import Sidecar
 from harness.tools import make_keys
 from harness.waiting import eventually
 
-from benchmarks.programs import HERE, Child, NotInstalled, Scraper, answers, running
+from benchmarks.programs import HERE, Child, NotInstalled, Scraper, answers
 
 # Frequent scrapes slow the receiver down; rare ones add to its time.
 _POLL = 0.002, 0.25
@@ -54,14 +54,14 @@ class BareReceiver(Receiver):
 
 @contextmanager
 def sidecar(folder: Path, _: int) -> Iterator[Receiver]:
-    with running(Sidecar(folder)) as program:
+    with Sidecar(folder) as program:
         yield Receiver(program.pid, program.address, program.url, b"trades_total")
 
 
 @contextmanager
 def sidecar_with_curve(folder: Path, _: int) -> Iterator[Receiver]:
     keys = make_keys(folder, "bench")
-    with running(Sidecar(folder, SIDECAR_CURVE=str(keys / "server"))) as program:
+    with Sidecar(folder, SIDECAR_CURVE=str(keys / "server")) as program:
         receiver = Receiver(program.pid, program.address, program.url, b"trades_total")
         receiver.sender_options = [f"--curve={keys / 'bench'}"]
         yield receiver

@@ -7,7 +7,7 @@ from harness.sidecar import Sidecar
 from harness.waiting import eventually
 
 from benchmarks.plan import Plan
-from benchmarks.programs import Child, Peak, running, status, total
+from benchmarks.programs import Child, Peak, status, total
 from benchmarks.results import Column, Table
 
 TABLE = Table(
@@ -34,7 +34,7 @@ def measure(folder: Path, plan: Plan) -> None:
 
 
 def recover(folder: Path, waiting: int) -> None:
-    with running(Sidecar(folder)) as program:
+    with Sidecar(folder) as program:
         # One trade is committed before the kill: the others wait in the same session.
         count = waiting + 1
         arguments = f"--address={program.address}", f"--url={program.url}", f"--count={count}"

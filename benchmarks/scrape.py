@@ -9,7 +9,7 @@ from harness.sidecar import Sidecar
 from harness.waiting import eventually
 
 from benchmarks.plan import Plan
-from benchmarks.programs import Scraper, running, status, total
+from benchmarks.programs import Scraper, status, total
 from benchmarks.results import Column, Table, percentile
 from trading_app.messages import SIDES, Trade, encode
 
@@ -75,8 +75,7 @@ def sidecars(folder: Path, rows: Iterable[str]) -> Iterator[dict[str, Sidecar]]:
     with ExitStack() as stack:
         programs = {}
         for row in rows:
-            (home := folder / row.replace(" ", "-")).mkdir()
-            programs[row] = stack.enter_context(running(Sidecar(home)))
+            programs[row] = stack.enter_context(Sidecar(folder / row.replace(" ", "-")))
         yield programs
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.sidecar import Sidecar
 
 from benchmarks.plan import FULL, Plan
-from benchmarks.programs import Child, Scraper, running
+from benchmarks.programs import Child, Scraper
 from benchmarks.results import Column, Table, percentile
 
 MODES = {
@@ -41,7 +41,7 @@ def measure(rate: int, mode: str, folder: Path, plan: Plan) -> None:
     """A process publishes at a steady rate while this one scrapes /metrics without pause. Each trade is one figure."""
     count, file = int(rate * plan.rate_seconds), folder / "times"
     with (
-        running(Sidecar(folder)) as program,
+        Sidecar(folder) as program,
         Child("pace.py", program.address, program.url, rate, count, mode, file) as publisher,
     ):
         scraper = Scraper(program.url)

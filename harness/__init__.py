@@ -1,1 +1,1 @@
-"""What starts real parts: processes, ports, a Prometheus, and what kills them."""
+"""Test harness: starts, drives and kills the real programs."""

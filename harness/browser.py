@@ -22,18 +22,27 @@ def chromium() -> Iterator[Browser]:
         running = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu", sites, *quiet]
         )
-        yield running
-        running.close()
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 @contextmanager
 def new_context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context()
-    yield context
-    # Chromium can hang if a context is closed while its pages load.
-    for page in context.pages:
-        page.goto("about:blank")
-    context.close()
+    try:
+        yield context
+    finally:
+        for page in context.pages:
+            close_page(page)
+        context.close()
+
+
+def close_page(page: Page) -> None:
+    # Chromium can hang if a page is closed while it loads.
+    page.goto("about:blank")
+    page.close()
 
 
 @contextmanager

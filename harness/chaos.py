@@ -44,7 +44,6 @@ class Plan:
     sidecar_kills: int = 30
     publisher_kills: int = 5
     seed: int = 1
-    say: Callable[[str], None] = print
 
     @property
     def seconds(self) -> float:
@@ -72,7 +71,7 @@ class Publisher(Program):
     """A process that publishes its share of the trades. Started again, it publishes the rest."""
 
     def __init__(self, folder: Path, number: int, sidecar: Sidecar, share: int, rate: float, **task: Any) -> None:
-        super().__init__(folder / f"publisher-{number}.log")
+        super().__init__(folder / f"publisher-{number}.log", [])
         self._number = number
         self._starts = 0
         self._share = share
@@ -84,6 +83,9 @@ class Publisher(Program):
 
     def start(self) -> None:
         self._starts += 1
+        published = sum(count for _, _, count in read_records(self.records))
+        task = replace(self._task, seed=f"{self._number}/{self._starts}", count=max(0, self._share - published))
+        self.command = [sys.executable, Path(__file__).with_name("chaos_publisher.py"), json.dumps(asdict(task))]
         super().start()
 
     def end(self) -> None:
@@ -96,7 +98,7 @@ class Publisher(Program):
             self.kept |= {segment.session: segment.next_seq - 1 for segment in read_segments(path)}
 
     def finish(self) -> int | None:
-        """Wait until it is done, and return its exit status; None if that takes more than two minutes."""
+        """Wait until it is done, and return its exit status; None if it runs for two more minutes."""
         try:
             # It may kill itself.
             while (status := self.wait(120)) == -signal.SIGKILL:
@@ -105,11 +107,6 @@ class Publisher(Program):
         except subprocess.TimeoutExpired:
             return None
         return status
-
-    def command(self) -> list[str]:
-        published = sum(count for _, _, count in read_records(self.records))
-        task = replace(self._task, seed=f"{self._number}/{self._starts}", count=max(0, self._share - published))
-        return [sys.executable, str(Path(__file__).with_name("chaos_publisher.py")), json.dumps(asdict(task))]
 
 
 def read_records(folder: Path) -> Iterator[tuple[str, str, int]]:
@@ -135,18 +132,19 @@ class Arena:
         self.programs: list[Program] = [sidecar, *self.publishers]
 
     def __enter__(self) -> Self:
-        self.sidecar.start()
-        for publisher in self.publishers:
-            publisher.start()
+        with contextlib.ExitStack() as started:
+            for program in self.programs:
+                started.callback(program.end)
+                program.start()
+            self._started = started.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for program in self.programs:
-            program.end()
+        self._started.close()
 
     def disturb(self, what: str, times: int, disturbance: Callable[[], None]) -> None:
         """Call ``disturbance`` at random instants while the trades are published."""
-        self.plan.say(f"  {what}, {times} times in {self.plan.seconds:.0f} s")
+        print(f"  {what}, {times} times in {self.plan.seconds:.0f} s")
         instants = sorted(self.rng.uniform(0, self.plan.seconds) for _ in range(times))
         started = time.monotonic()
         for instant in instants:
@@ -169,6 +167,8 @@ class Arena:
 
     def compare(self, verdict: Verdict) -> None:
         """Compare the published trades with the sidecar's cursors and totals."""
+        # The last disturbance may have come after the last trade.
+        self.sidecar.wait_until_up()
         trades, volume = {"buy": 0, "sell": 0}, {"buy": 0.0, "sell": 0.0}
         for publisher in self.publishers:
             for session, seed, returned in read_records(publisher.records):
@@ -186,7 +186,7 @@ class Arena:
             verdict.expect(f"volume_total of {side}", samples[f'volume_total{{side="{side}"}}'], volume[side])
         verdict.expect("trades_lost_total", samples["trades_lost_total"], 0)
         verdict.published = sum(trades.values())
-        self.plan.say(f"  {verdict.published:,} trades published in {self.sessions} sessions, {volume} units")
+        print(f"  {verdict.published:,} trades published in {self.sessions} sessions, {volume} units")
 
     @property
     def sessions(self) -> int:
@@ -235,9 +235,8 @@ def fleet(folder: Path, plan: Plan) -> Verdict:
     targets = [arena.sidecar.url.removeprefix("http://") for arena in arenas]
     verdict = Verdict()
     with contextlib.ExitStack() as running:
-        prometheus = Prometheus(folder / "prometheus", targets[0], free_port())
+        prometheus = running.enter_context(Prometheus(folder / "prometheus", targets[0], free_port()))
         prometheus.set_targets("metrics-sidecar", *targets[1:])
-        running.callback(prometheus.end)
         for arena in arenas:
             running.enter_context(arena)
         sidecars = [arena.sidecar for arena in arenas]
@@ -298,7 +297,7 @@ def fill_disk(folder: Path, plan: Plan) -> Verdict:
             if arena.rng.random() < 0.5:
                 arena.sidecar.end()
             ballast.unlink()
-            arena.sidecar.keep_up()
+            arena.sidecar.supervise()
 
         arena.disturb("fill the sidecar's disk", plan.one_in(5), fill_for_a_while)
         return arena.verdict()
@@ -374,18 +373,18 @@ def overflow(folder: Path, plan: Plan) -> Verdict:
     sidecar = Sidecar(folder)
     capacity = plan.trades // 3
     with (
-        sidecar,
+        contextlib.ExitStack() as started,
         TradePublisher(sidecar.address, sidecar_url=sidecar.url, capacity=capacity) as publisher,
     ):
         publish(publisher, plan.trades)
-        sidecar.start()
+        started.enter_context(sidecar)
         verdict.expect("everything committed", publisher.flush(120), True)
         lost = int(sidecar.samples()["trades_lost_total"])
         # Whole segments are dropped. A frame that the sender already has may still be delivered.
         verdict.expect("as many are lost as the publisher has dropped", 0 <= publisher.lost - lost <= 1000, True)
         verdict.expect("at least seven eighths of the capacity are used", lost <= plan.trades - 7 * capacity // 8, True)
         expect_counts(verdict, sidecar, counted=plan.trades - lost, lost=lost)
-        plan.say(f"  {plan.trades:,} trades published, {publisher.lost:,} lost")
+        print(f"  {plan.trades:,} trades published, {publisher.lost:,} lost")
     return verdict
 
 
@@ -398,7 +397,6 @@ def amnesia(folder: Path, plan: Plan) -> Verdict:
         sidecar,
         TradePublisher(sidecar.address, sidecar_url=sidecar.url, outbox=folder / "outbox") as publisher,
     ):
-        sidecar.start()
         publish(publisher, half)
         verdict.expect("the first half committed", publisher.flush(120), True)
         sidecar.end()
@@ -408,7 +406,7 @@ def amnesia(folder: Path, plan: Plan) -> Verdict:
         publish(publisher, plan.trades - half)
         verdict.expect("the second half committed", publisher.flush(120), True)
         expect_counts(verdict, sidecar, counted=plan.trades - half, lost=half)
-    plan.say(f"  {plan.trades:,} trades published, {half:,} lost with the state file")
+    print(f"  {plan.trades:,} trades published, {half:,} lost with the state file")
     return verdict
 
 
@@ -451,9 +449,16 @@ def main() -> int:
     parser.add_argument(
         "scenario", nargs="*", choices=[*SCENARIOS, []], metavar="scenario", help="the scenarios to run (all)"
     )
-    parser.add_argument("--trades", type=int, default=300_000, help="trades in all (300000)")
-    parser.add_argument("--sidecar-kills", type=int, default=30, help="how often the sidecar is killed (30)")
-    parser.add_argument("--publisher-kills", type=int, default=5, help="how often each publisher is killed (5)")
+    parser.add_argument("--trades", type=int, default=Plan.trades, help="trades in all (%(default)s)")
+    parser.add_argument(
+        "--sidecar-kills", type=int, default=Plan.sidecar_kills, help="how often the sidecar is killed (%(default)s)"
+    )
+    parser.add_argument(
+        "--publisher-kills",
+        type=int,
+        default=Plan.publisher_kills,
+        help="how often each publisher is killed (%(default)s)",
+    )
     parser.add_argument(
         "--seed", type=int, default=random.randrange(1_000_000), help="seed of the disturbances (random)"
     )

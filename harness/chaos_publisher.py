@@ -76,6 +76,8 @@ def publish(task: Task) -> None:
 
     The record of a session is a file of its name: the number of calls of `publish` that have returned, then the seed.
     """
+    # Decides when the outbox dies.
+    random.seed(task.seed)
     outbox = DeadlyOutbox(Path(task.outbox))
     outbox.deaths, outbox.segment_bytes = task.deaths, task.segment_bytes
     publisher = TradePublisher(task.address, sidecar_url=task.url, outbox=outbox, curve=task.curve or None)

@@ -10,21 +10,16 @@ from urllib.parse import urlencode
 import yaml
 
 from harness.program import Program
-from harness.tools import ROOT, tool
+from harness.tools import ROOT, replace, tool
 from harness.waiting import get
 
 
 class Database(Program):
-    """A running server with Prometheus's query API."""
+    """A server with Prometheus's query API."""
 
-    def __init__(self, command: list[str], log: Path, url: str) -> None:
-        super().__init__(log)
-        self._command = command
+    def __init__(self, log: Path, command: list[str], url: str) -> None:
+        super().__init__(log, command)
         self.url = url
-        self.start()
-
-    def command(self) -> list[str]:
-        return self._command
 
     def value(self, query: str) -> float | None:
         """The value of a query for one number, or None if there is none."""
@@ -62,10 +57,10 @@ class Prometheus(Database):
         program = tool("prometheus", "apt-get install prometheus")
         shutil.copytree(ROOT / "infra/prometheus", folder)
         self._config = folder / ("prometheus.storage.yml" if storage else "prometheus.yml")
-        self._replace("metrics-sidecar:8001", target)
-        self._replace("localhost:9090", f"127.0.0.1:{port}")
+        replace(self._config, "metrics-sidecar:8001", target)
+        replace(self._config, "localhost:9090", f"127.0.0.1:{port}")
         if storage:
-            self._replace("victoria-metrics:8428", storage)
+            replace(self._config, "victoria-metrics:8428", storage)
         command = [
             program,
             f"--config.file={self._config}",
@@ -73,7 +68,7 @@ class Prometheus(Database):
             f"--web.listen-address=127.0.0.1:{port}",
             *shipped_flags("docker-compose.yml", "prometheus"),
         ]
-        super().__init__(command, folder / "log", f"http://127.0.0.1:{port}")
+        super().__init__(folder / "log", command, f"http://127.0.0.1:{port}")
 
     @property
     def major(self) -> int:
@@ -92,15 +87,10 @@ class Prometheus(Database):
         """Load the configuration and the rules again."""
         self.send(signal.SIGHUP)
 
-    def forget_the_job(self) -> None:
+    def remove_scrape_configs(self) -> None:
         """Load the configuration again, without its scrape configurations."""
         self._config.write_text(self._config.read_text().partition("scrape_configs")[0])
         self.reload()
-
-    def _replace(self, shipped: str, tested: str) -> None:
-        text = self._config.read_text()
-        assert text.count(shipped) == 1
-        self._config.write_text(text.replace(shipped, tested))
 
 
 class VictoriaMetrics(Database):
@@ -116,7 +106,7 @@ class VictoriaMetrics(Database):
             f"-httpListenAddr={self.address}",
             *shipped_flags("docker-compose.storage.yml", "victoria-metrics"),
         ]
-        super().__init__(command, folder / "log", f"http://{self.address}")
+        super().__init__(folder / "log", command, f"http://{self.address}")
 
 
 def shipped_flags(file: str, service: str) -> list[str]:

@@ -2,14 +2,12 @@
 
 import re
 
-from playwright.sync_api import Locator, Page, ViewportSize
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from harness.waiting import eventually, get
 from harness.workspace import Workspace
 
 DESKTOP, PHONE = ViewportSize(width=1280, height=720), ViewportSize(width=390, height=844)
-# A click that follows the redraw faster than a person could is taken for one that Streamlit repeats.
-HUMAN_PAUSE = 200
 
 
 def open_page(page: Page, workspace: Workspace) -> Page:
@@ -20,6 +18,12 @@ def open_page(page: Page, workspace: Workspace) -> Page:
     button(page, "Burst").wait_for(timeout=60_000)
     page.locator("svg.marks").first.wait_for()
     return page
+
+
+def pause(page: Page, milliseconds: int = 200) -> None:
+    """Pause after a redraw, as a person does: a click right after it is taken for one that Streamlit repeats."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    page.wait_for_timeout(milliseconds)
 
 
 def metric(page: Page, name: str) -> Locator:

@@ -21,16 +21,13 @@ class Container(Program):
 
     def __init__(self, spec: dict[str, Any], pod: "Pod") -> None:
         self.name: str = spec["name"]
-        super().__init__(pod.folder / f"{self.name}.log")
         self._spec = spec
         self._pod = pod
+        program = spec.get("command", [PROGRAMS[spec["image"].partition(":")[0]]])
+        super().__init__(pod.folder / f"{self.name}.log", [*self._restrictions(), *program])
         self.folder = Path("/")
         self.environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.environ |= {entry["name"]: pod.translate(entry["value"]) for entry in spec["env"]}
-
-    def command(self) -> list[str]:
-        program = self._spec.get("command", [PROGRAMS[self._spec["image"].partition(":")[0]]])
-        return [*self._restrictions(), *program]
 
     def _restrictions(self) -> list[str]:
         """The restrictions of the security context that root can apply to a process."""

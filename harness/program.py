@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -10,35 +12,42 @@ from typing import Self
 class Program:
     """A process and its children, in a session of their own. It can be started and ended any number of times.
 
-    It is killed at the end of a ``with`` block. ``environ`` is its environment; ``folder`` is its working directory, or
-    None for that of the caller. Its output goes to the file ``log``.
+    A ``with`` block starts it, and kills it at the end. ``environ`` is its environment; ``folder`` is its working
+    directory, or None for that of the caller. Its output goes to the file ``log``.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, command: Sequence[str | Path]) -> None:
+        self.command = command
         self.environ = dict(os.environ)
         self.folder: Path | None = None
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.wait_until_up()
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def command(self) -> list[str]:
-        raise NotImplementedError
-
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(),
+                self.command,
                 cwd=self.folder,
                 env=self.environ,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def wait_until_up(self) -> None:
+        """Wait until it can be used. Most programs need not be waited for."""
 
     @property
     def output(self) -> str:
@@ -72,9 +81,16 @@ class Program:
         return self.wait()
 
     def end(self) -> None:
-        """Kill it if it runs."""
+        """Kill what is left of it."""
         if self._process:
-            self.stop(signal.SIGKILL)
+            kill_group(self.pid)
+            self.wait()
+
+
+def kill_group(group: int) -> None:
+    """Kill the processes of a group that are left, if any."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def is_gone(group: int) -> bool:

@@ -14,8 +14,7 @@ class Sidecar(Program):
 
     def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
         folder.mkdir(exist_ok=True)
-        super().__init__(folder / "sidecar.log")
-        self._arguments = arguments
+        super().__init__(folder / "sidecar.log", [Path(sys.executable).with_name("metrics-sidecar"), *arguments])
         settings = {
             "HOST": "127.0.0.1",
             "PORT": str(free_port()),
@@ -27,21 +26,21 @@ class Sidecar(Program):
         self.address = settings["SIDECAR_ZMQ_BIND"]
         self.url = f"http://127.0.0.1:{settings['PORT']}"
 
-    def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("metrics-sidecar")), *self._arguments]
-
     def is_up(self) -> bool:
         return "ok" in get(f"{self.url}/health")
 
-    def keep_up(self) -> None:
-        """Wait until it answers; start it again when it ends before that, as a supervisor does."""
+    def wait_until_up(self) -> None:
+        assert eventually(self.is_up), self.output
+
+    def supervise(self) -> None:
+        """Wait until it answers. If it ends before that, start it again, as a supervisor does."""
 
         def is_up() -> bool:
             if not self.runs:
                 self.start()
             return self.is_up()
 
-        eventually(is_up)
+        assert eventually(is_up), self.output
 
     def next_seq(self, session: str) -> int:
         return int(json.loads(get(f"{self.url}/sessions/{session}"))["next_seq"])

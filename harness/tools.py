@@ -49,3 +49,10 @@ def make_keys(folder: Path, *names: str) -> Path:
     keys = shutil.copy(ROOT / "bin/keys", folder / "bin/keys")
     subprocess.run([sys.executable, keys, *names], stdout=subprocess.DEVNULL, check=True)
     return folder / ".data/curve"
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Replace a text that is in the file once."""
+    text = path.read_text()
+    assert text.count(old) == 1, old
+    path.write_text(text.replace(old, new))

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from harness.ports import free_port
-from harness.program import Program
+from harness.program import Program, kill_group
 from harness.tools import ROOT
 from harness.waiting import get
 
@@ -82,7 +81,7 @@ class Workspace:
 
 
 class Honcho(Program):
-    """A running ``honcho start`` in a workspace, for all programs or the named ones.
+    """``honcho start`` in a workspace, for all programs or the named ones.
 
     ``command`` replaces it; ``path`` is the PATH on which the command finds its tools.
     """
@@ -90,18 +89,17 @@ class Honcho(Program):
     def __init__(
         self, workspace: Workspace, *programs: str, command: Sequence[str] = ("honcho", "start"), path: str = ""
     ) -> None:
-        super().__init__(workspace.folder / f"honcho-{'-'.join(programs) or 'all'}.log")
+        # A log of its own: it names the programs to be killed.
+        number = len(list(workspace.folder.glob("honcho-*.log")))
+        log = workspace.folder / f"honcho-{number}.log"
+        log.touch()
+        super().__init__(log, [*command, *programs])
         self.workspace = workspace
         self.folder = workspace.folder
-        self._command = [*command, *programs]
         # The copied sources take precedence over those installed in the environment.
         sources = [str(workspace.folder / project / "src") for project in ("metrics-sidecar", "trading-app")]
         self.environ["PATH"] = f"{Path(sys.executable).parent}:{path or os.environ['PATH']}"
         self.environ["PYTHONPATH"] = ":".join(sources)
-        self.start()
-
-    def command(self) -> list[str]:
-        return self._command
 
     @property
     def groups(self) -> list[int]:
@@ -113,8 +111,6 @@ class Honcho(Program):
         return self.stop(signal.SIGINT)
 
     def end(self) -> None:
-        """Kill everything that is left."""
         super().end()
         for group in self.groups:
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+            kill_group(group)

@@ -10,7 +10,6 @@ from harness.databases import Prometheus
 from harness.page import open_page
 from harness.pictures import Pictures
 from harness.sidecar import Sidecar
-from harness.waiting import eventually
 from harness.workspace import Honcho, Workspace
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -32,8 +31,6 @@ def workspace(tmp_path: Path) -> Workspace:
 def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     """A running sidecar."""
     with Sidecar(tmp_path) as running:
-        running.start()
-        assert eventually(running.is_up)
         yield running
 
 

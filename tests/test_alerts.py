@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from harness.databases import Prometheus
 from harness.ports import free_port
 from harness.publishing import Publishing, reconcile_seconds
 from harness.sidecar import Sidecar
-from harness.tools import ROOT, tool
+from harness.tools import ROOT, replace, tool
 from harness.waiting import eventually, get
 
 PROMETHEUS = ROOT / "infra/prometheus"
@@ -68,19 +69,16 @@ class Traffic:
         self._socket.close(linger=0)
 
 
-class Watched(ExitStack):
-    """Two sidecars, traffic to the first, a publisher to one that never starts, and the Prometheus."""
+@dataclass
+class Watched:
+    """Two sidecars, traffic to the first, a publisher to one that never starts, and the Prometheus in ``folder``."""
 
-    def __init__(self, folder: Path, sidecar: Sidecar) -> None:
-        super().__init__()
-        self.sidecar = sidecar
-        self.other = self.enter_context(Sidecar(folder / "other"))
-        self.other.start()
-        self.traffic = self.enter_context(closing(Traffic(sidecar.address)))
-        self.publishing = self.enter_context(closing(Publishing(Sidecar(folder / "never"))))
-        self.folder = folder / "prometheus"
-        self.prometheus = self.enter_context(Prometheus(self.folder, sidecar.url.removeprefix("http://"), free_port()))
-        self.prometheus.set_targets("metrics-sidecar", self.other.url.removeprefix("http://"))
+    sidecar: Sidecar
+    other: Sidecar
+    traffic: Traffic
+    publishing: Publishing
+    prometheus: Prometheus
+    folder: Path
 
     def is_due(self, alert: str) -> bool:
         """Whether the alert's condition holds, for however short a time yet."""
@@ -89,9 +87,16 @@ class Watched(ExitStack):
 
 @pytest.fixture
 def watched(tmp_path: Path, sidecar: Sidecar) -> Iterator[Watched]:
-    with Watched(tmp_path, sidecar) as running:
-        assert eventually(lambda: running.prometheus.value('sum(up{job="metrics-sidecar"})') == 2)
-        yield running
+    folder = tmp_path / "prometheus"
+    with (
+        Sidecar(tmp_path / "other") as other,
+        closing(Traffic(sidecar.address)) as traffic,
+        closing(Publishing(Sidecar(tmp_path / "never"))) as publishing,
+        Prometheus(folder, sidecar.url.removeprefix("http://"), free_port()) as prometheus,
+    ):
+        prometheus.set_targets("metrics-sidecar", other.url.removeprefix("http://"))
+        assert eventually(lambda: prometheus.value('sum(up{job="metrics-sidecar"})') == 2)
+        yield Watched(sidecar, other, traffic, publishing, prometheus, folder)
 
 
 def restart_three_times(watched: Watched) -> None:
@@ -102,7 +107,7 @@ def restart_three_times(watched: Watched) -> None:
         assert eventually(lambda: watched.prometheus.value(changes) == starts), starts  # noqa: B023
 
 
-def let_a_disk_be_full(watched: Watched) -> None:
+def forbid_writes(watched: Watched) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux can forbid another process to write")
     resource.prlimit(watched.sidecar.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
@@ -136,15 +141,15 @@ SITUATIONS: dict[str, Callable[[Watched], None]] = {
     "ConfigurationRejected": break_the_configuration,
     "SidecarRestarting": restart_three_times,
     "SidecarGone": lambda watched: watched.prometheus.set_targets("metrics-sidecar"),
-    "CommitFailing": let_a_disk_be_full,
+    "CommitFailing": forbid_writes,
     "BacklogNotDraining": let_trades_wait,
     "SidecarDown": lambda watched: watched.sidecar.end(),
-    "SidecarNotScraped": lambda watched: watched.prometheus.forget_the_job(),
+    "SidecarNotScraped": lambda watched: watched.prometheus.remove_scrape_configs(),
 }
 
 
 def test_every_alert_is_due_in_its_situation(watched: Watched) -> None:
-    """For real; how long each waits, and that it is silent else, is specified in the tests of the rules."""
+    """For real; how long each waits, and that it is otherwise silent, is specified in the tests of the rules."""
     assert SITUATIONS.keys() | {"TradesMissing"} == ALERTS.keys()
     assert eventually(lambda: not any(watched.is_due(alert) for alert in ALERTS))
     for alert, bring_about in SITUATIONS.items():
@@ -157,21 +162,19 @@ def test_every_alert_is_due_in_its_situation(watched: Watched) -> None:
 
 @pytest.fixture
 def forgetful(tmp_path: Path) -> Sidecar:
-    """A sidecar that does not count its tenth tracked trade, nor notices that."""
+    """A sidecar that does not count one tracked trade after its ninth, and does not notice."""
     sources = shutil.copytree(ROOT / "metrics-sidecar/src", tmp_path / "src")
     ledger = sources / "metrics_sidecar/ledger.py"
     right = "        self.received += len(messages)\n"
     # Once, however many trades arrive together.
     tenth = "self._tracked + len(counted) - untracked >= 10 and not hasattr(self, 'forgot')"
     wrong = f"{right}        if {tenth}:\n            self.forgot = counted.pop()\n"
-    assert ledger.read_text().count(right) == 1
-    ledger.write_text(ledger.read_text().replace(right, wrong))
+    replace(ledger, right, wrong)
     return Sidecar(tmp_path / "forgetful", PYTHONPATH=str(sources))
 
 
 def test_a_trade_that_is_committed_but_not_counted_is_missed(tmp_path: Path, forgetful: Sidecar) -> None:
     """While the sidecar is away it waits. Once the window has passed, nothing is missing any more."""
-    forgetful.start()
     with (
         forgetful,
         closing(Publishing(forgetful)) as publishing,
@@ -194,7 +197,7 @@ def test_a_trade_that_is_committed_but_not_counted_is_missed(tmp_path: Path, for
         assert eventually(lambda: bool(prometheus.query('ALERTS{alertname="TradesMissing"}')))
         assert eventually(lambda: missing() == 0, timeout=60)
         publishing.publish(20)
-        assert publishing.publisher.flush()
+        assert publishing.publisher.flush(30)
         assert eventually(lambda: prometheus.value("instance:publisher_trades:committed offset 5s") == 49)
         assert missing() == 0
 

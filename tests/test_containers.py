@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from harness.ports import free_port
+from harness.program import Program
 from harness.tools import ROOT, tool
 from harness.waiting import eventually, get
 from harness.workspace import Workspace
@@ -116,12 +117,10 @@ def test_prometheus_accepts_its_command_and_limits_its_storage(workspace: Worksp
     here = {"/etc/prometheus": str(ROOT / "infra/prometheus"), "/prometheus": str(tmp_path)}
     arguments = [re.sub(r"(?<==)(/etc)?/prometheus", lambda found: here[found[0]], part) for part in command]
     url = f"http://127.0.0.1:{workspace.prometheus_port}"
-    with subprocess.Popen(
-        [program, *arguments, f"--web.listen-address={url.removeprefix('http://')}"], stderr=subprocess.DEVNULL
-    ) as process:
+    command = [program, *arguments, f"--web.listen-address={url.removeprefix('http://')}"]
+    with Program(tmp_path / "log", command):
         assert eventually(lambda: get(f"{url}/-/ready"))
         retention = json.loads(get(f"{url}/api/v1/status/runtimeinfo"))["data"]["storageRetention"]
-        process.terminate()
     assert re.fullmatch(r"15d or 4(\.\d+)?Gi?B", retention)
 
 
@@ -197,6 +196,7 @@ def test_every_container_restarts_and_has_a_health_check(workspace: Workspace) -
 
 def test_compose_reports_a_mistake_in_the_files(workspace: Workspace) -> None:
     file = workspace.folder / STACK
+    assert "healthcheck:" in file.read_text()
     file.write_text(file.read_text().replace("healthcheck:", "healthchecks:"))
     assert "healthchecks" in compose(workspace.folder, STACK).stderr
 
@@ -262,11 +262,14 @@ class Image:
     def _here(self, value: str) -> str:
         return re.sub(r"^/(?=opt/|var/)", f"{self.root}/", value)
 
-    def command(self, port: int) -> tuple[list[str], dict[str, str]]:
-        """The program and its environment, with its state below ``root``."""
+    def program(self, port: int) -> Program:
+        """The program of the image, with its state below ``root``."""
         (command,) = self.dockerfile.final["CMD"]
+        program = Program(self.root / "log", json.loads(command))
+        program.folder = self.root
         sidecar = {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}"}
-        return json.loads(command), {**self.environ, **sidecar, "PORT": str(port), "HOME": str(self.root)}
+        program.environ = {**self.environ, **sidecar, "PORT": str(port), "HOME": str(self.root)}
+        return program
 
     def is_healthy(self, port: int) -> bool:
         """Run the image's health check."""
@@ -290,17 +293,9 @@ def copy(source: Path, target: Path) -> None:
 def test_an_image_contains_everything_its_program_needs_and_checks_its_health(project: str, tmp_path: Path) -> None:
     image = Image(project, tmp_path)
     port = free_port()
-    command, environ = image.command(port)
     assert not image.is_healthy(port)
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        assert eventually(lambda: image.is_healthy(port), timeout=60)
-        process.terminate()
+    with image.program(port) as program:
+        assert eventually(lambda: image.is_healthy(port)), program.output
     state = image.environ.get("SIDECAR_STATE") or image.environ["WEBAPP_OUTBOX"]
     assert Path(state).exists()
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 import pytest
-from harness.browser import new_context
+from harness.browser import close_page, new_context
 from harness.waiting import eventually, get
 from harness.workspace import Honcho, Workspace
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -69,8 +69,7 @@ def visit(visitor: BrowserContext) -> Iterator[Visit]:
 
     yield open_page
     for page in visitor.pages:
-        page.goto("about:blank")
-        page.close()
+        close_page(page)
 
 
 def submit(page: Page, url: str, enctype: str = "application/x-www-form-urlencoded", qty: str = "5") -> int:

@@ -1,6 +1,5 @@
 """CURVE from end to end: the keys of bin/keys, the real sidecar, and publishers with right and wrong keys."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 import zmq
 from harness.ports import free_port
+from harness.program import Program
 from harness.sidecar import Sidecar
 from harness.tools import make_keys
 from harness.waiting import eventually, get
@@ -26,8 +26,6 @@ def keys(tmp_path: Path) -> Path:
 @pytest.fixture
 def sidecar(tmp_path: Path, keys: Path) -> Iterator[Sidecar]:
     with Sidecar(tmp_path, SIDECAR_CURVE=str(keys / "server")) as running:
-        running.start()
-        assert eventually(running.is_up)
         yield running
 
 
@@ -148,7 +146,7 @@ def test_waiting_trades_are_delivered_once_their_key_is_allowed(sidecar: Sidecar
             publisher.publish("buy")
         assert eventually(lambda: sidecar.samples()["sidecar_refused_total"])
         (keys / "aside").rename(certificate)
-        assert publisher.flush(10)
+        assert publisher.flush(30)
     assert bought(sidecar) == 1000
 
 
@@ -187,7 +185,9 @@ def test_the_feed_reads_the_folder_of_its_keys_from_the_environment(
     assert sum(samples[f'trades_total{{side="{side}"}}'] for side in ("buy", "sell")) == 50
 
 
-def test_the_api_reads_the_folder_of_its_keys_from_the_environment(sidecar: Sidecar, keys: Path) -> None:
+def test_the_api_reads_the_folder_of_its_keys_from_the_environment(
+    sidecar: Sidecar, keys: Path, tmp_path: Path
+) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}"
     settings = {
         "WEBAPP_ZMQ_ADDR": sidecar.address,
@@ -196,11 +196,9 @@ def test_the_api_reads_the_folder_of_its_keys_from_the_environment(sidecar: Side
         "WEBAPP_CURVE": str(keys / "bot"),
         "PORT": str(port),
     }
-    program = Path(sys.executable).with_name("trading-api")
-    with subprocess.Popen([program], env={**os.environ, **settings}) as process:
-        try:
-            assert eventually(lambda: get(f"{url}/openapi.json"), 60)
-            urlopen(Request(f"{url}/trade/buy", method="POST"), timeout=10).close()
-            assert eventually(lambda: bought(sidecar) == 1)
-        finally:
-            process.terminate()
+    api = Program(tmp_path / "log", [Path(sys.executable).with_name("trading-api")])
+    api.environ |= settings
+    with api:
+        assert eventually(lambda: get(f"{url}/openapi.json")), api.output
+        urlopen(Request(f"{url}/trade/buy", method="POST"), timeout=10).close()
+        assert eventually(lambda: bought(sidecar) == 1)

@@ -83,7 +83,7 @@ def targets(workspace: Workspace) -> list[dict[str, str]]:
 
 def nothing_is_left(workspace: Workspace, stack: Honcho) -> bool:
     ports = (workspace.sidecar_port, workspace.ui_port, workspace.api_port, workspace.prometheus_port)
-    return eventually(lambda: all(map(is_gone, stack.groups)) and not any(map(listens, ports)), timeout=5)
+    return eventually(lambda: all(map(is_gone, stack.groups)) and not any(map(listens, ports)))
 
 
 def listens(port: int) -> bool:

@@ -3,13 +3,13 @@
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 from harness.databases import Prometheus
 from harness.page import button, metric, rows, tape
 from harness.program import is_gone
+from harness.tools import replace
 from harness.waiting import eventually, get
 from harness.workspace import Honcho, Workspace
 from playwright.sync_api import Page, expect
@@ -138,9 +138,3 @@ def test_the_page_reloads_a_changed_module_that_it_imports(workspace: Workspace,
     desk.get_by_label("Quantity").fill("0")
     button(desk, "Buy").click()
     expect(desk.get_by_test_id("stToast")).to_contain_text("must be beyond 0 and at most")
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))

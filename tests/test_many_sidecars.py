@@ -22,10 +22,7 @@ def sidecar(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as started:
 
         def start(name: str, **environ: str) -> Sidecar:
-            running = started.enter_context(Sidecar(tmp_path / name, **environ))
-            running.start()
-            assert eventually(running.is_up)
-            return running
+            return started.enter_context(Sidecar(tmp_path / name, **environ))
 
         yield start
 

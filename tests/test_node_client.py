@@ -15,7 +15,7 @@ from harness.sidecar import Sidecar
 from harness.tools import ROOT, tool
 from harness.waiting import eventually
 
-RATE = 1_500
+RATE = 1_000
 # The quantities that publish.mjs publishes, with alternating sides.
 QUANTITIES = [(number % 100 + 1) / 4 for number in range(20_000)]
 
@@ -32,15 +32,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class NodeClient(Program):
-    """A process that publishes trades, 1,500 a second."""
+    """A process that publishes trades, 1,000 a second."""
 
     def __init__(self, client: Path, sidecar: Sidecar, count: int) -> None:
-        super().__init__(client.with_name(f"{count}.log"))
-        self._command = ["node", str(client / "publish.mjs"), "--rate", str(RATE), str(count)]
+        command = ["node", str(client / "publish.mjs"), "--rate", str(RATE), str(count)]
+        super().__init__(client.with_name(f"{count}.log"), command)
         self.environ |= {"WEBAPP_ZMQ_ADDR": sidecar.address, "WEBAPP_SIDECAR_URL": sidecar.url}
-
-    def command(self) -> list[str]:
-        return self._command
 
 
 @pytest.fixture
@@ -49,9 +46,7 @@ def publish(client: Path, sidecar: Sidecar) -> Iterator[Callable[[int], NodeClie
     with ExitStack() as started:
 
         def start(count: int) -> NodeClient:
-            program = started.enter_context(NodeClient(client, sidecar, count))
-            program.start()
-            return program
+            return started.enter_context(NodeClient(client, sidecar, count))
 
         yield start
 

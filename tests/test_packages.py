@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.ports import free_port
+from harness.program import Program
 from harness.tools import ROOT, tool
 from harness.waiting import eventually, get
 
@@ -62,13 +63,11 @@ def test_a_program_runs_from_its_wheel(  # noqa: PLR0913, PLR0917 - one paramete
 ) -> None:
     programs = install(tmp_path / "venv", wheels[project], extra)
     port, environ = free_port(), {"SIDECAR_ZMQ_BIND": f"tcp://127.0.0.1:{free_port()}"}
-    with subprocess.Popen(
-        [programs / command], cwd=tmp_path, env={"PATH": os.environ["PATH"], "PORT": str(port), **environ}
-    ) as process:
-        try:
-            assert eventually(lambda: get(f"http://127.0.0.1:{port}/{path}"))
-        finally:
-            process.terminate()
+    program = Program(tmp_path / "log", [programs / command])
+    program.folder = tmp_path
+    program.environ = {"PATH": os.environ["PATH"], "PORT": str(port), **environ}
+    with program:
+        assert eventually(lambda: get(f"http://127.0.0.1:{port}/{path}")), program.output
 
 
 def test_the_feed_runs_from_its_wheel(wheels: dict[str, Path], tmp_path: Path) -> None:

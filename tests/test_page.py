@@ -14,11 +14,10 @@ from typing import Literal
 
 import pytest
 import zmq
-from harness.browser import new_context, require_no_violations, silent
+from harness.browser import close_page, new_context, require_no_violations, silent
 from harness.databases import Prometheus
 from harness.page import (
     DESKTOP,
-    HUMAN_PAUSE,
     PHONE,
     button,
     choose,
@@ -27,6 +26,7 @@ from harness.page import (
     loop,
     metric,
     open_page,
+    pause,
     rows,
     show,
     status,
@@ -82,8 +82,7 @@ def desk(shared: Workspace, tabs: BrowserContext) -> Iterator[Page]:
         choose_symbol(page, "BTC-USD")
         yield page
         for other in tabs.pages[1:]:
-            other.goto("about:blank")
-            other.close()
+            close_page(other)
         if button(page, "Stop").is_visible():
             button(page, "Stop").click()
             expect(button(page, "Start")).to_be_visible()
@@ -179,7 +178,7 @@ def test_on_a_phone_the_loop_is_one_line_that_unfolds(desk: Page) -> None:
     assert line["height"] < 50
     unfold(desk).click()
     expect(loop(desk)).to_contain_text("Sidecar up")
-    desk.wait_for_timeout(HUMAN_PAUSE)
+    pause(desk)
     unfold(desk).click()
     expect(loop(desk)).to_be_hidden()
 
@@ -431,7 +430,7 @@ def test_no_click_on_the_flow_is_lost_whatever_else_happens(desk: Page) -> None:
         button(desk, "Buy").click()
         button(desk, label).click()
         expect(button(desk, other), f"click {number}").to_be_visible()
-        desk.wait_for_timeout(HUMAN_PAUSE + number * 170 % 1000)
+        pause(desk, 200 + number * 170 % 1000)
 
 
 def test_starting_and_stopping_a_flow_replaces_no_button_or_field(desk: Page) -> None:
@@ -446,7 +445,7 @@ def test_starting_and_stopping_a_flow_replaces_no_button_or_field(desk: Page) ->
     for label, other in [("Start", "Stop"), ("Stop", "Start")] * 3:
         button(desk, label).click()
         expect(button(desk, other)).to_be_visible()
-        desk.wait_for_timeout(HUMAN_PAUSE)
+        pause(desk)
     assert desk.evaluate("[...window.counts]") == [6]
 
 

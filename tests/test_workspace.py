@@ -1,8 +1,6 @@
 """The README's commands, in a folder where nothing has been set up."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,27 +8,17 @@ from pathlib import Path
 import pytest
 from harness.tools import ROOT, bare_environ, tool
 from harness.waiting import eventually, get
-from harness.workspace import Workspace
+from harness.workspace import Honcho, Workspace
 
 
 def test_bin_dev_sets_up_starts_and_stops_everything(workspace: Workspace) -> None:
-    log = workspace.folder / "dev.log"
-    with log.open("wb") as output:
-        dev = subprocess.Popen(
-            ["bin/dev"],
-            cwd=workspace.folder,
-            env=bare_environ(),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        assert eventually(lambda: workspace.page_is_up() and workspace.api_is_up(), timeout=120), log.read_text()
+    dev = Honcho(workspace, command=["bin/dev"])
+    dev.environ = bare_environ()
+    with dev:
+        assert eventually(lambda: workspace.page_is_up() and workspace.api_is_up(), timeout=120), dev.output
         for address in f":{workspace.ui_port}", f":{workspace.api_port}/docs", f":{workspace.sidecar_port}/metrics":
-            assert f"http://localhost{address}" in log.read_text()
-    finally:
-        os.killpg(dev.pid, signal.SIGINT)
-        dev.wait(30)
+            assert f"http://localhost{address}" in dev.output
+        dev.ctrl_c()
     assert not get(workspace.metrics)
     assert not workspace.page_is_up()
     assert (workspace.folder / ".data/sidecar.sqlite3").exists()
@@ -39,7 +27,7 @@ def test_bin_dev_sets_up_starts_and_stops_everything(workspace: Workspace) -> No
 def test_bin_dev_prints_its_options_before_it_sets_anything_up(workspace: Workspace) -> None:
     for option, status in (("--help", 0), ("--no-stak", 1)):
         said = subprocess.run(
-            ["bin/dev", option], cwd=workspace.folder, capture_output=True, text=True, check=False, timeout=10
+            ["bin/dev", option], cwd=workspace.folder, capture_output=True, text=True, check=False, timeout=60
         )
         assert said.returncode == status
         assert "--no-stack" in said.stdout
