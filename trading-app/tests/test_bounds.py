@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -189,3 +189,30 @@ def test_a_request_with_two_hosts_is_refused(api: Api) -> None:
 def test_browsers_may_not_guess_the_type_of_an_answer(api: Api) -> None:
     _, headers, _ = request(f"http://127.0.0.1:{api.port}/metrics")
     assert headers["x-content-type-options"] == "nosniff"
+
+
+UPGRADE = (
+    "GET /_stcore/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_the_page_has_at_most_100_websockets(shared_sidecar: FakeSidecar) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        page = stack.enter_context(
+            subprocess.Popen(program("ui"), env=environ(**shared_sidecar.environ, PORT=str(port)))
+        )
+        stack.callback(page.terminate)
+        assert eventually(lambda: request(f"http://127.0.0.1:{port}/_stcore/health")[0] == 200, timeout=60)
+
+        def open_websocket() -> tuple[socket.socket, bytes]:
+            opened = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            opened.sendall(UPGRADE.encode())
+            return opened, opened.recv(4096).partition(b"\r\n")[0]
+
+        opened = [open_websocket() for _ in range(100)]
+        assert {status for _, status in opened} == {b"HTTP/1.1 101 Switching Protocols"}
+        assert open_websocket()[1] == b"HTTP/1.1 503 Service Unavailable"
+        opened[0][0].close()
+        assert eventually(lambda: open_websocket()[1] == b"HTTP/1.1 101 Switching Protocols")

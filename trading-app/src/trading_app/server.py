@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024
 MAX_MESSAGE = 1024 * 1024
+MAX_WEBSOCKETS = 100
 REQUEST_SECONDS = 10.0
 # Time for the client to read a refusal before its connection is reset.
 _LINGER_SECONDS = 1.0
@@ -26,11 +27,13 @@ _LOG_SECONDS = 10.0
 class BoundedProtocol(HttpToolsProtocol):
     """A connection that limits each request: `REQUEST_SECONDS` to arrive, body included, and `MAX_HEAD` bytes of head.
 
-    When there are too many connections, the one that has been idle longest is closed.
+    When there are too many connections, the one that has been idle longest is closed. WebSockets are used while they
+    are idle, so beyond `MAX_WEBSOCKETS` new ones are refused.
     """
 
     # Open connections, the longest idle first.
     _by_activity: ClassVar[dict["BoundedProtocol", None]] = {}
+    _websockets: ClassVar[list[asyncio.Transport]] = []
     _deadline: asyncio.TimerHandle | None = None
     _refused = False
     _in_head = True
@@ -79,6 +82,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._by_activity.pop(self, None)
+        self._websockets[:] = [transport for transport in self._websockets if not transport.is_closing()]
+        if len(self._websockets) >= MAX_WEBSOCKETS:
+            self._refuse(503, "Too many WebSockets are open.")
+            return
+        self._websockets.append(self.transport)
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
