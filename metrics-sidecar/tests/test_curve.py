@@ -215,7 +215,7 @@ def test_peers_are_still_refused_while_commits_fail(folder: Folder, bot: Pair, d
     assert eventually(lambda: bought(engine) == 1)
     store.full = True
     dial(engine.endpoint, bot).send(BUY)
-    assert eventually(lambda: asyncio.run(engine.ask(engine.problem)))
+    assert eventually(lambda: asyncio.run(engine.ask(engine.check_health)))
     # More than ZeroMQ's default limit on queued events.
     for _ in range(2500):
         send_greeting(engine)

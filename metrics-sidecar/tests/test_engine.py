@@ -91,7 +91,7 @@ def test_a_rejected_message_is_counted_by_reason_and_the_next_trade_counts(
     snapshot = after(8, engine)
     assert snapshot.rejected == dict.fromkeys(REASONS, 1)
     assert snapshot.totals.series["buy", ""].trades == 1
-    assert ask(engine, engine.problem) is None
+    assert ask(engine, engine.check_health) is None
 
 
 def test_the_frames_of_a_message_are_decoded_independently(engine: Engine, socket: zmq.Socket[bytes]) -> None:
@@ -210,14 +210,14 @@ def test_trades_left_over_by_a_snapshot_are_counted_without_delay(
 def test_uncommitted_trades_are_not_reported(engine: Engine, store: FailingStore, socket: zmq.Socket[bytes]) -> None:
     store.full = True
     socket.send(tracked(1))
-    assert eventually(lambda: ask(engine, engine.problem) == "cannot commit: database or disk is full")
+    assert eventually(lambda: ask(engine, engine.check_health) == "cannot commit: database or disk is full")
     snapshot = ask(engine, engine.snapshot)
     assert (snapshot.received, snapshot.totals.series["buy", ""].trades) == (1, 0)
     assert ask(engine, lambda: engine.cursor("a")).next_seq == 1
     store.full = False
     assert after(1, engine).totals.series["buy", ""].trades == 1
     assert ask(engine, lambda: engine.cursor("a")).next_seq == 2
-    assert ask(engine, engine.problem) is None
+    assert ask(engine, engine.check_health) is None
 
 
 def test_receiving_stops_while_commits_fail(
@@ -225,7 +225,7 @@ def test_receiving_stops_while_commits_fail(
 ) -> None:
     store.full = True
     socket.send(BUY)
-    assert eventually(lambda: ask(engine, engine.problem))
+    assert eventually(lambda: ask(engine, engine.check_health))
     received = ask(engine, engine.snapshot).received
     for _ in range(10):
         socket.send(BUY)
@@ -348,7 +348,7 @@ def test_a_stop_that_cannot_commit_logs_the_loss(
 ) -> None:
     store.full = True
     socket.send(BUY)
-    assert eventually(lambda: ask(engine, engine.problem))
+    assert eventually(lambda: ask(engine, engine.check_health))
     engine.stop()
     problem = "cannot commit: database or disk is full"
     loss = "dropping trades received since the last commit; publishers resend tracked ones"
@@ -374,23 +374,23 @@ def test_a_stop_gives_up_while_the_disk_hangs(
 def test_the_last_trades_are_committed_ones(engine: Engine, store: FailingStore, socket: zmq.Socket[bytes]) -> None:
     store.full = True
     socket.send(tracked(1))
-    assert eventually(lambda: ask(engine, engine.problem))
+    assert eventually(lambda: ask(engine, engine.check_health))
     with pytest.raises(StoreError, match=r"^cannot commit: database or disk is full$"):
         ask(engine, lambda: engine.last_trades(1))
     store.full = False
-    assert eventually(lambda: not ask(engine, engine.problem))
+    assert eventually(lambda: not ask(engine, engine.check_health))
     assert [trade.seq for trade in ask(engine, lambda: engine.last_trades(1))] == [1]
 
 
 def test_a_question_to_an_engine_that_is_not_running_fails(store: FailingStore) -> None:
     engine = Engine("tcp://127.0.0.1:*", store)
     with pytest.raises(NoAnswer, match=r"^the engine is not running$"):
-        ask(engine, engine.problem)
+        ask(engine, engine.check_health)
     engine.start()
-    assert ask(engine, engine.problem) is None
+    assert ask(engine, engine.check_health) is None
     engine.stop()
     with pytest.raises(NoAnswer, match=r"^the engine is not running$"):
-        ask(engine, engine.problem)
+        ask(engine, engine.check_health)
 
 
 def test_an_endpoint_in_use_is_refused(engine: Engine) -> None:

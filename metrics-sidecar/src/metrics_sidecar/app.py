@@ -64,7 +64,7 @@ def create_app(engine: Engine, *, allowed_hosts: Collection[str] = ()) -> FastAP
     @app.get("/health", responses=_FAILING)
     async def health() -> JSONResponse:
         """200 while messages are received and committed. Otherwise 503 with a list of problems."""
-        problem = await engine.ask(engine.problem)
+        problem = await engine.ask(engine.check_health)
         if problem:
             return JSONResponse({"status": "failing", "problems": [problem]}, status_code=503)
         return JSONResponse({"status": "ok"})

@@ -35,7 +35,7 @@ class Commits:
         self.failures = 0
 
     def note_change(self) -> None:
-        """The ledger has changed since the last commit."""
+        """Note that the ledger has changed."""
         self._changed = True
 
     def commit_if_due(self) -> None:

@@ -103,8 +103,8 @@ class Engine:
             raise NoAnswer("the engine is not running")
         return await self._questions.ask(question)
 
-    def problem(self) -> str | None:
-        """Why nothing is received. None while trades are received."""
+    def check_health(self) -> str | None:
+        """Check the state file, and say why nothing is received. None while trades are received."""
         self._commits.check_file()
         return self._commits.problem
 

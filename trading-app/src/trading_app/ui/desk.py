@@ -40,7 +40,7 @@ class Desk:
         self._handover = Handover(_beside(outbox.path) if isinstance(outbox, Outbox) else None)
         self._state = self._handover.state
         self._take_over()
-        self._settling = threading.Thread(target=self._settle, name="desk", daemon=True)
+        self._settling = threading.Thread(target=self._settle_forever, name="desk", daemon=True)
         self._settling.start()
 
     def trade(self, side: Side, qty: float, symbol: str | None, price: float | None) -> None:
@@ -152,7 +152,7 @@ class Desk:
         self._state.sessions = sorted(self.sessions)
         self._handover.save()
 
-    def _settle(self) -> None:
+    def _settle_forever(self) -> None:
         """Set the state of each trade in the log once it is known."""
         while sent := self._unsettled.get():
             while sent.status == "waiting" and not self._closed.is_set():
