@@ -17,12 +17,18 @@ def open_page(page: Page, workspace: Workspace) -> Page:
     # The first page of a server waits for imports.
     button(page, "Burst").wait_for(timeout=60_000)
     page.locator("svg.marks").first.wait_for()
+    wait_for_redraw(page)
     return page
+
+
+def wait_for_redraw(page: Page) -> None:
+    """Wait until the server has sent all of a redraw."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def pause(page: Page, milliseconds: int = 200) -> None:
     """Pause after a redraw, as a person does: a click right after it is taken for one that Streamlit repeats."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    wait_for_redraw(page)
     page.wait_for_timeout(milliseconds)
 
 
