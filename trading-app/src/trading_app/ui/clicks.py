@@ -6,7 +6,8 @@ the first where a button changes its meaning, such as Start and Stop.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -22,7 +23,11 @@ def once(button: str, act: Callable[..., None], *arguments: object) -> None:
         st.session_state["clicked"] = button
 
 
-def note_redraw() -> None:
-    """A redraw of the page is complete, and shows what the last click did."""
-    if button := st.session_state.pop("clicked", ""):
+@contextmanager
+def redraw() -> Iterator[None]:
+    """Draw the page in this block. Once it is complete, it shows what the click of this run did."""
+    # A run may be interrupted. Its click must not count as shown by a later run, just before another click is handled.
+    button = st.session_state.pop("clicked", "")
+    yield
+    if button:
         st.session_state["click-shown"] = button, time.monotonic()

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from trading_app.ui.chart import draw_charts
-from trading_app.ui.clicks import note_redraw
+from trading_app.ui.clicks import redraw
 from trading_app.ui.desk import Desk, shared_desk
 from trading_app.ui.numbers import draw_numbers
 from trading_app.ui.positions import draw_positions
@@ -23,20 +23,20 @@ _SECONDS = 2.0
 def page(desk: Desk) -> None:
     symbol = current_symbol(desk)
     snapshot = desk.look(symbol)
-    draw_status(desk, snapshot)
-    with st.container(key="desk"):
-        with st.container(key="trading"):
-            # Before the tape, which shows a new trade at once.
-            draw_ticket(desk)
-            with st.container(key="tape", gap="small"):
-                draw_tape(desk, snapshot)
-        with st.container(key="market", gap="small"):
-            draw_numbers(snapshot)
-            draw_charts(snapshot, symbol)
-            draw_positions(snapshot)
-        with st.container(key="flow"):
-            draw_simulator(desk)
-    note_redraw()
+    with redraw():
+        draw_status(desk, snapshot)
+        with st.container(key="desk"):
+            with st.container(key="trading"):
+                # Before the tape, which shows a new trade at once.
+                draw_ticket(desk)
+                with st.container(key="tape", gap="small"):
+                    draw_tape(desk, snapshot)
+            with st.container(key="market", gap="small"):
+                draw_numbers(snapshot)
+                draw_charts(snapshot, symbol)
+                draw_positions(snapshot)
+            with st.container(key="flow"):
+                draw_simulator(desk)
 
 
 st.set_page_config(page_title="trading-telemetry", page_icon="📈", layout="wide")
