@@ -253,6 +253,26 @@ def test_many_presses_at_once_are_one_trade_each(shared: Workspace, desk: Page) 
     expect(desk.get_by_text("No answer to")).to_have_count(0)
 
 
+PRESS_WHEN_VISIBLE = """
+const find = node => [node, ...node.querySelectorAll('*')].map(
+  each => (each.shadowRoot ?? each).querySelector('button[value=buy]')).find(button => button)
+const press = () => {
+  const button = find(document.documentElement)
+  if (button?.checkVisibility({ visibilityProperty: true })) button.click()
+  else requestAnimationFrame(press)
+}
+document.addEventListener('DOMContentLoaded', press)
+"""
+
+
+def test_a_press_counts_as_soon_as_the_buttons_are_visible(shared: Workspace, desk: Page) -> None:
+    before = counted(shared)
+    eager = desk.context.new_page()
+    eager.add_init_script(PRESS_WHEN_VISIBLE)
+    open_page(eager, shared)
+    assert eventually(lambda: counted(shared) == before + 1)
+
+
 def test_keys_trade_wherever_the_focus_is_except_in_a_text_field(shared: Workspace, desk: Page) -> None:
     show(desk, "My trades")
     places: dict[str, Callable[[], None]] = {

@@ -47,6 +47,8 @@ const begin = root => {
   }
   for (const button of root.querySelectorAll('button')) button.onclick = () => press(button.value)
   document.addEventListener('keydown', state.key, true)
+  // Streamlit shows the buttons before it runs this script.
+  root.querySelector('.pair').classList.add('ready')
   return state
 }
 

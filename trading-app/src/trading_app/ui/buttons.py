@@ -21,6 +21,7 @@ _HTML = """
 # Grafana's green and red, with a text colour that is readable on both. The alert covers the ticket's line for hints.
 _CSS = """
 .pair { position: relative; display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
+.pair:not(.ready) { visibility: hidden; }
 p { position: absolute; bottom: 100%; left: 0; right: 0; margin: 0; padding: 0.25rem 0; font-size: 0.8rem; }
 p { background: var(--st-background-color); color: light-dark(#a3001a, #ff9aa2); }
 p:empty { display: none; }
