@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,11 @@ JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-@pytest.fixture(scope="module")
-def api(shared_sidecar: FakeSidecar) -> Iterator[str]:
-    """The address of a running API."""
+@contextmanager
+def serving(command: list[str], **settings: str) -> Iterator[str]:
+    """Run a program, and yield its address as soon as it answers."""
     port = free_port()
-    settings = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_UI_URL": "http://desk.example:8501/"}
-    with subprocess.Popen(program("api"), env=environ(**settings, **MEASURED)) as process:
+    with subprocess.Popen(command, env=environ(**settings, PORT=str(port))) as process:
         url = f"http://127.0.0.1:{port}"
         try:
             assert eventually(lambda: request(f"{url}/docs")[0] == 200, timeout=60)
@@ -29,6 +29,14 @@ def api(shared_sidecar: FakeSidecar) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(20) in {0, -signal.SIGTERM}
+
+
+@pytest.fixture(scope="module")
+def api(shared_sidecar: FakeSidecar) -> Iterator[str]:
+    """The address of a running API."""
+    settings = {**shared_sidecar.environ, "WEBAPP_UI_URL": "http://desk.example:8501/", **MEASURED}
+    with serving(program("api"), **settings) as url:
+        yield url
 
 
 def test_a_json_order_is_answered_with_the_trade(api: str, shared_sidecar: FakeSidecar) -> None:
@@ -116,16 +124,10 @@ def test_an_invalid_order_is_refused_with_the_reason(  # noqa: PLR0913, PLR0917 
 
 
 def test_a_trade_that_cannot_be_stored_is_refused_with_the_reason(tmp_path: Path, shared_sidecar: FakeSidecar) -> None:
-    port = free_port()
-    settings = {**shared_sidecar.environ, "PORT": str(port), "WEBAPP_OUTBOX": str(tmp_path)}
+    settings = {**shared_sidecar.environ, "WEBAPP_OUTBOX": str(tmp_path)}
     limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program("api")]
-    with subprocess.Popen(limited, env=environ(**settings)) as process:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            assert eventually(lambda: request(f"{url}/docs")[0] == 200, timeout=60)
-            status, _, body = request(f"{url}/trade/buy", b"{}", **JSON)
-        finally:
-            process.send_signal(signal.SIGTERM)
+    with serving(limited, **settings) as url:
+        status, _, body = request(f"{url}/trade/buy", b"{}", **JSON)
     assert status == 503
     assert json.loads(body)["detail"].startswith(f"{tmp_path}/api: File too large. ")
 
@@ -157,15 +159,8 @@ run(create_app(publisher, settings), settings.host, settings.port)
 
 
 def test_a_trade_after_the_publisher_has_failed_is_refused_with_the_reason(shared_sidecar: FakeSidecar) -> None:
-    port = free_port()
-    settings = {**shared_sidecar.environ, "PORT": str(port)}
-    with subprocess.Popen([sys.executable, "-c", CLOSED], env=environ(**settings)) as process:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            assert eventually(lambda: request(f"{url}/docs")[0] == 200, timeout=60)
-            status, _, body = request(f"{url}/trade/buy", b"{}", **JSON)
-        finally:
-            process.send_signal(signal.SIGTERM)
+    with serving([sys.executable, "-c", CLOSED], **shared_sidecar.environ) as url:
+        status, _, body = request(f"{url}/trade/buy", b"{}", **JSON)
     assert (status, json.loads(body)) == (503, {"detail": "the publisher is closed"})
 
 

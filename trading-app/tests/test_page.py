@@ -12,10 +12,11 @@ from streamlit.testing.v1 import AppTest
 
 import trading_app.ui
 from trading_app.messages import SIDES, Side
-from trading_app.ui import clicks, desk, ticket
+from trading_app.ui import clicks, desk, positions, ticket
 from trading_app.ui.fields import problem, read_symbol
 from trading_app.ui.formatting import moment
 from trading_app.ui.numbers import NONE
+from trading_app.ui.poller import Snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -300,6 +301,21 @@ def test_a_click_that_streamlit_repeats_counts_once(page: AppTest, monkeypatch: 
     press(page, "More")
     assert "Less" in [button.label for button in page.button], "a click on another button"
     monkeypatch.setattr(clicks, "REPEATED_SECONDS", 0.0)
+    press(page, "Stop")
+    assert "Start" in [button.label for button in page.button]
+
+
+def test_a_click_after_an_interrupted_redraw_counts(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clicks, "REPEATED_SECONDS", 60.0)
+    draw, interruptions = positions.draw_positions, iter([True])
+
+    def draw_interrupted(snapshot: Snapshot) -> None:
+        if next(interruptions, False):
+            st.rerun()
+        draw(snapshot)
+
+    monkeypatch.setattr(positions, "draw_positions", draw_interrupted)
+    press(page, "Start")
     press(page, "Stop")
     assert "Start" in [button.label for button in page.button]
 
