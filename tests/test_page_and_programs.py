@@ -28,8 +28,7 @@ def context(browser_context: BrowserContext) -> Iterator[BrowserContext]:
 def test_while_the_sidecar_is_away_trades_wait(
     workspace: Workspace, honcho: Start, context: BrowserContext, pictures: Pictures
 ) -> None:
-    sidecar = honcho("sidecar")
-    honcho("ui")
+    sidecar, ui = honcho("sidecar"), honcho("ui")
     desk = open_page(context.new_page(), workspace)
     pictures.take(desk, "page-first")
     expect(desk.locator(".st-key-symbols")).to_have_text(re.compile("BTC-USD.*ETH-USD.*SOL-USD"))
@@ -49,6 +48,7 @@ def test_while_the_sidecar_is_away_trades_wait(
     expect(desk.get_by_text("3 trades wait here until it is back")).to_be_visible()
     expect(desk.get_by_test_id("stException")).to_have_count(0)
     assert button(desk, "Buy").bounding_box() == place, "nothing moves"
+    assert eventually(lambda: "WARNING:  no trade was committed" in ui.output), ui.output
     for scheme in "light", "dark":
         pictures.take(desk, f"page-sidecar-away-{scheme}", scheme)
         pictures.take(desk, f"page-sidecar-away-phone-{scheme}", scheme, (PHONE["width"], PHONE["height"]))
